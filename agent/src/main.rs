@@ -1,0 +1,2 @@
+//! The program `dmc`.
+fn main() {}

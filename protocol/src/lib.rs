@@ -1,0 +1,9 @@
+//! What dmc agents say to each other and how they decide.
+//!
+//! **Architecture invariant:** nothing in this crate reads a clock, draws a random number, touches
+//! a file or a socket, or awaits anything. Time, identifiers and random numbers arrive inside
+//! inputs, so the simulator can replay thousands of agents from one seed.
+
+pub mod id;
+pub mod media;
+pub mod time;

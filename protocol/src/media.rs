@@ -1,0 +1,1 @@
+//! Typed descriptions of media work; never raw ffmpeg words from the wire.
