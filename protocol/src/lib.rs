@@ -4,6 +4,11 @@
 //! a file or a socket, or awaits anything. Time, identifiers and random numbers arrive inside
 //! inputs, so the simulator can replay thousands of agents from one seed.
 
+pub mod codec;
+pub mod config;
 pub mod id;
 pub mod media;
+pub mod mesh;
+pub mod message;
+pub mod record;
 pub mod time;

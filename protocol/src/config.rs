@@ -1,0 +1,81 @@
+//! All limits and time-outs of the core, units in the names.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits and time-outs. Every agent may use its own; none is agreed on with peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How often an agent tells each peer that it lives, and what it holds for it.
+    pub heartbeat_ms: u64,
+    /// How often an agent tells an owner how far its attempts are while there are any.
+    pub heartbeat_busy_ms: u64,
+    /// How long a granted attempt may be missing in its worker's heartbeats: those that were on
+    /// their way when the grant left cannot list it.
+    pub grant_grace_ms: u64,
+    /// Silence after which a peer is shown as suspect and gets no new grants.
+    pub suspect_ms: u64,
+    /// Silence after which a lease ends and its task is granted again.
+    pub lease_ms: u64,
+    /// How often an offer with work left is said again.
+    pub offer_repeat_ms: u64,
+    /// Grants that a worker may hold beyond its slots, so that the next input arrives while the
+    /// current one encodes.
+    pub grants_ahead: u32,
+    /// Pieces that are cut and not yet granted, beyond what the workers want.
+    pub pieces_ahead: u32,
+    /// Different workers that must fail a task before its job fails.
+    pub task_workers_failed_max: usize,
+    /// Failures of a task on the only workers that can do it before its job fails.
+    pub task_failures_max: usize,
+    /// Failures in a row of one worker at one class after which it is left alone for a while.
+    pub backoff_after_failures: u32,
+    /// First back-off of a failing worker; doubles with each further failure.
+    pub backoff_first_ms: u64,
+    /// Longest back-off of a failing worker.
+    pub backoff_max_ms: u64,
+    /// How long a worker keeps a finished result for an owner that is away.
+    pub result_kept_ms: u64,
+    /// Jobs of one owner that a worker remembers offers of.
+    pub offers_per_owner_max: usize,
+    /// Attempts that a worker holds for all owners, finished ones included.
+    pub held_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            heartbeat_ms: 10_000,
+            heartbeat_busy_ms: 1_000,
+            grant_grace_ms: 5_000,
+            suspect_ms: 30_000,
+            lease_ms: 60_000,
+            offer_repeat_ms: 10_000,
+            grants_ahead: 1,
+            pieces_ahead: 2,
+            task_workers_failed_max: 3,
+            task_failures_max: 3,
+            backoff_after_failures: 2,
+            backoff_first_ms: 60_000,
+            backoff_max_ms: 3_600_000,
+            result_kept_ms: 7 * 24 * 3_600_000,
+            offers_per_owner_max: 256,
+            held_max: 4_096,
+        }
+    }
+}
+
+/// Largest control message in bytes, checked before a byte of it is decoded.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Largest stored record in bytes.
+pub const RECORD_BYTES_MAX: usize = 4 << 20;
+/// Longest agent name in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest failure text that a peer may send, in bytes.
+pub const REASON_BYTES_MAX: usize = 4_096;
+/// Attempts in one heartbeat.
+pub const HEARTBEAT_ATTEMPTS_MAX: usize = 4_096;
+/// Classes of work in one offer or one speed table.
+pub const CLASSES_MAX: usize = 256;
+/// Slots that a peer may claim.
+pub const SLOTS_MAX: u32 = 1_024;

@@ -1,0 +1,422 @@
+//! The state machine of one agent, as owner and as worker.
+//!
+//! **Contract of [`Mesh::handle`]:** outputs are in order; an [`Output::Save`] or
+//! [`Output::Erase`] is durable before a later [`Output::Send`] of the same batch leaves. Time,
+//! attempt ids and everything random arrive inside inputs; all maps are ordered; the same inputs
+//! give the same outputs. The core never waits: long work (cut, fetch, encode, verify, join) is an
+//! output that the runtime starts and whose end comes back as an input.
+//!
+//! One subject a file: [`peers`] who is there, [`jobs`] what this owner wants done, [`leases`] who
+//! may do it, [`work`] what this worker does for others, [`placement`] who gets what,
+//! [`reconcile`] what two agents tell each other when they meet again.
+
+pub mod jobs;
+pub mod leases;
+pub mod peers;
+pub mod placement;
+pub mod reconcile;
+pub mod work;
+
+use std::collections::VecDeque;
+
+use crate::config::Config;
+use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
+use crate::media::{TaskInput, TaskSpec};
+use crate::message::{AgentInfo, Failure, Message, Progress, TaskResult};
+use crate::record::{Record, RecordKey};
+use crate::time::Time;
+
+use jobs::Jobs;
+use peers::Peers;
+use work::Work;
+
+/// What the runtime tells the core.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Time passed; sent about once a second.
+    Tick,
+    /// Fresh random attempt ids, asked for by [`Output::NeedIds`].
+    Ids(Vec<AttemptId>),
+    /// What the disk remembers; the first input after a start.
+    Restore(Vec<Record>),
+    /// This agent's own facts, at start and whenever they change.
+    Local(AgentInfo),
+    /// A person paused or resumed this agent.
+    SetPaused(bool),
+    /// The agent stops: no new work; peers are told.
+    Stop,
+    /// A control stream to the peer is open.
+    PeerUp(AgentId),
+    /// The last control stream to the peer closed.
+    PeerDown(AgentId),
+    /// The peer said this. It passed [`Message::check`].
+    Received {
+        /// Who said it: the authenticated other end of the stream.
+        from: AgentId,
+        /// What it said.
+        message: Message,
+    },
+
+    /// Owner: a person wants this done. Its plan is already on disk.
+    AddJob {
+        /// The job.
+        job: JobId,
+        /// Larger goes first.
+        priority: i32,
+        /// The whole source, if it is hashed already.
+        source: Option<BlobRef>,
+        /// The plan's tasks; their position is their index.
+        tasks: Vec<TaskSpec>,
+    },
+    /// Owner: all tasks of the job are replaced by these; earlier results are dropped.
+    Replan {
+        /// The job.
+        job: JobId,
+        /// The new tasks.
+        tasks: Vec<TaskSpec>,
+    },
+    /// Owner: the source is hashed; tasks that need the whole of it can be granted.
+    SourceReady {
+        /// The job.
+        job: JobId,
+        /// The source.
+        blob: BlobRef,
+    },
+    /// Owner: a person cancels the job.
+    CancelJob(JobId),
+    /// Owner: the job cannot be done.
+    FailJob {
+        /// The job.
+        job: JobId,
+        /// Why, for people.
+        errors: Vec<String>,
+    },
+    /// Owner: a person wants a failed or cancelled job tried again; committed tasks stay.
+    RetryJob(JobId),
+    /// Owner: a person removes a job that is over from the list.
+    RemoveJob(JobId),
+    /// Owner: the piece asked for by [`Output::Cut`] is a blob.
+    PieceReady {
+        /// The task.
+        task: TaskId,
+        /// The piece.
+        blob: BlobRef,
+    },
+    /// Owner: a fetched result passed verification and is in the store.
+    ResultGood {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The task.
+        task: TaskId,
+    },
+    /// Owner: a result could not be fetched or did not pass.
+    ResultBad {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The task.
+        task: TaskId,
+        /// Why; a failure that blames counts against the worker.
+        failure: Failure,
+    },
+    /// Owner: the task must be done again another way (one rung lower), committed or not.
+    Redo {
+        /// The task.
+        task: TaskId,
+        /// The new specification.
+        spec: TaskSpec,
+    },
+    /// Owner: the job's result is published.
+    Joined(JobId),
+
+    /// Worker: the input of the attempt is here.
+    InputReady(AttemptId),
+    /// Worker: ffmpeg got this far.
+    Worked {
+        /// The attempt.
+        attempt: AttemptId,
+        /// How far.
+        progress: Progress,
+    },
+    /// Worker: the attempt's blobs are durable in the store.
+    WorkDone {
+        /// The attempt.
+        attempt: AttemptId,
+        /// What it made.
+        result: TaskResult,
+    },
+    /// Worker: the attempt failed.
+    WorkFailed {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// What the core wants the runtime to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Make this durable before any later `Send`.
+    Save(Record),
+    /// Forget this durably before any later `Send`.
+    Erase(RecordKey),
+    /// Say this to a connected peer. A peer that is gone by then is no error.
+    Send {
+        /// To whom; never this agent itself.
+        to: AgentId,
+        /// What.
+        message: Message,
+    },
+    /// Few attempt ids are left: answer with [`Input::Ids`].
+    NeedIds,
+    /// Something about the job changed that people see.
+    Changed(JobId),
+
+    /// Owner: cut the piece for this task; answer with `PieceReady` or `FailJob`.
+    Cut(TaskId),
+    /// Owner: the piece is not needed any more.
+    ReleasePiece {
+        /// The task that it was cut for.
+        task: TaskId,
+        /// The piece.
+        blob: BlobRef,
+    },
+    /// Owner: fetch the result from the worker (itself included) and verify it; answer with
+    /// `ResultGood`, `ResultBad` or `Redo`.
+    Fetch {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The task.
+        task: TaskId,
+        /// Who holds the blobs.
+        from: AgentId,
+        /// The blobs.
+        result: TaskResult,
+    },
+    /// Owner: a fetch or verification of this task is no longer wanted, and results that were
+    /// fetched for it may go.
+    DropResult {
+        /// The task.
+        task: TaskId,
+        /// The blobs.
+        result: TaskResult,
+    },
+    /// Owner: all tasks are committed: join, verify, publish; answer with `Joined`, `Redo` or
+    /// `FailJob`.
+    Join(JobId),
+    /// Owner: the job is over; end all its running IO.
+    JobOver(JobId),
+
+    /// Worker: fetch the input; answer with `InputReady` or `WorkFailed`.
+    FetchInput {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Who has it.
+        owner: AgentId,
+        /// The task.
+        task: TaskId,
+        /// The input's bytes.
+        blob: BlobRef,
+    },
+    /// Worker: run ffmpeg; answer with `Worked`, then `WorkDone` or `WorkFailed`.
+    Run {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Whose task it is.
+        owner: AgentId,
+        /// The task.
+        task: TaskId,
+        /// What is to be done.
+        spec: TaskSpec,
+        /// Piece or whole source.
+        input: TaskInput,
+        /// The input's bytes, in the store.
+        blob: BlobRef,
+    },
+    /// Worker: end whatever the attempt does and delete what belongs to it, its result included.
+    Discard {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Its input.
+        blob: BlobRef,
+        /// Its result, when it is finished.
+        result: Option<TaskResult>,
+    },
+}
+
+/// Attempt ids that are asked for at a time; a new batch is asked for at half of it.
+pub const IDS_BATCH: usize = 64;
+
+/// The whole state of one agent. See the [module documentation](self) for the contract.
+#[derive(Debug)]
+pub struct Mesh {
+    me: AgentId,
+    config: Config,
+    ids: VecDeque<AttemptId>,
+    ids_asked: bool,
+    peers: Peers,
+    jobs: Jobs,
+    work: Work,
+}
+
+impl Mesh {
+    /// An agent that knows nothing yet.
+    pub fn new(me: AgentId, config: Config) -> Mesh {
+        Mesh {
+            me,
+            config,
+            ids: VecDeque::new(),
+            ids_asked: false,
+            peers: Peers::default(),
+            jobs: Jobs::default(),
+            work: Work::default(),
+        }
+    }
+
+    /// This agent.
+    pub fn me(&self) -> AgentId {
+        self.me
+    }
+
+    /// Who is there.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// What this owner wants done.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// What this worker does.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// The one door: takes an input, changes the state, and returns what is to be done, in order.
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.dispatch(now, input, &mut out);
+        self.place(now, &mut out);
+        self.schedule_work(&mut out);
+        self.ask_for_ids(&mut out);
+        self.loop_back(now, &mut out);
+        out
+    }
+
+    fn dispatch(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick => self.on_tick(now, out),
+            Input::Ids(ids) => self.on_ids(ids),
+            Input::Restore(records) => self.on_restore(now, records, out),
+            Input::Local(info) => self.on_local(now, info, out),
+            Input::SetPaused(paused) => self.on_set_paused(paused, out),
+            Input::Stop => self.on_stop(out),
+            Input::PeerUp(peer) => self.on_peer_up(now, peer, out),
+            Input::PeerDown(peer) => self.on_peer_down(now, peer),
+            Input::Received { from, message } => self.on_message(now, from, message, out),
+            Input::AddJob { job, priority, source, tasks } => {
+                self.on_add_job(now, job, priority, source, tasks, out);
+            }
+            Input::Replan { job, tasks } => self.on_replan(job, tasks, out),
+            Input::SourceReady { job, blob } => self.on_source_ready(job, blob, out),
+            Input::CancelJob(job) => self.on_cancel_job(job, out),
+            Input::FailJob { job, errors } => self.on_fail_job(job, errors, out),
+            Input::RetryJob(job) => self.on_retry_job(now, job, out),
+            Input::RemoveJob(job) => self.on_remove_job(job, out),
+            Input::PieceReady { task, blob } => self.on_piece_ready(task, blob, out),
+            Input::ResultGood { attempt, task } => self.on_result_good(attempt, task, out),
+            Input::ResultBad { attempt, task, failure } => {
+                self.on_result_bad(now, attempt, task, failure, out);
+            }
+            Input::Redo { task, spec } => self.on_redo(task, spec, out),
+            Input::Joined(job) => self.on_joined(job, out),
+            Input::InputReady(attempt) => self.on_input_ready(attempt),
+            Input::Worked { attempt, progress } => self.on_worked(attempt, progress),
+            Input::WorkDone { attempt, result } => self.on_work_done(now, attempt, result, out),
+            Input::WorkFailed { attempt, failure } => self.on_work_failed(attempt, failure, out),
+        }
+    }
+
+    fn on_message(&mut self, now: Time, from: AgentId, message: Message, out: &mut Vec<Output>) {
+        self.heard(now, from);
+        match message {
+            Message::Info(info) => self.on_info(now, from, info, out),
+            Message::Heartbeat { held } => self.on_heartbeat(now, from, held, out),
+            Message::Offer { job, work } => self.on_offer(from, job, &work, out),
+            Message::Accept { job, want } => self.on_accept(from, job, want),
+            Message::Decline { job } => self.on_decline(from, job),
+            Message::Grant { attempt, task, spec, input, blob } => {
+                let grant = work::Grant { attempt, owner: from, task, spec, input, blob };
+                self.on_grant(grant, out);
+            }
+            Message::Done { attempt, task, result } => {
+                self.on_done(now, from, attempt, task, result, out);
+            }
+            Message::Failed { attempt, task, failure } => {
+                self.on_failed(now, from, attempt, task, failure, out);
+            }
+            Message::Verdict { attempt, verdict } => self.on_verdict(from, attempt, verdict, out),
+            Message::Goodbye => self.on_goodbye(now, from, out),
+        }
+    }
+
+    /// What this agent says to itself never leaves it: the owner's own machine works through the
+    /// same path as any other. Terminates because each message asks for strictly less than the
+    /// one before it: offer → accept → grant → (work) → done → verdict.
+    fn loop_back(&mut self, now: Time, out: &mut Vec<Output>) {
+        let mut at = 0;
+        while at < out.len() {
+            let to_me = matches!(&out[at], Output::Send { to, .. } if *to == self.me);
+            if !to_me {
+                at += 1;
+                continue;
+            }
+            let Output::Send { message, .. } = out.remove(at) else { continue };
+            let mut more = Vec::new();
+            self.on_message(now, self.me, message, &mut more);
+            self.place(now, &mut more);
+            self.schedule_work(&mut more);
+            out.append(&mut more);
+        }
+    }
+
+    fn on_ids(&mut self, ids: Vec<AttemptId>) {
+        self.ids.extend(ids);
+        self.ids_asked = false;
+    }
+
+    fn ask_for_ids(&mut self, out: &mut Vec<Output>) {
+        if self.ids.len() < IDS_BATCH / 2 && !self.ids_asked {
+            self.ids_asked = true;
+            out.push(Output::NeedIds);
+        }
+    }
+
+    fn on_tick(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.tick_peers(now, out);
+        self.tick_leases(now, out);
+        self.tick_offers(now, out);
+        self.tick_work(now, out);
+    }
+
+    fn on_restore(&mut self, now: Time, records: Vec<Record>, out: &mut Vec<Output>) {
+        for record in records {
+            match record {
+                Record::Job(job) => self.restore_job(job),
+                Record::Task(task) => self.restore_task(now, task),
+                Record::Work(work) => self.restore_work(now, work),
+                Record::Paused(paused) => self.work.paused = paused,
+            }
+        }
+        self.resume_jobs(out);
+        self.resume_work(out);
+    }
+
+    fn on_stop(&mut self, out: &mut Vec<Output>) {
+        self.work.stopping = true;
+        for to in self.peers.connected() {
+            out.push(Output::Send { to, message: Message::Goodbye });
+        }
+    }
+}

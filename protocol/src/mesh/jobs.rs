@@ -1,0 +1,526 @@
+//! What this owner wants done: its jobs, their tasks, and how they end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
+use crate::media::{Encoder, TaskInput, TaskSpec, WorkClass};
+use crate::message::{Failure, Message, OfferedWork, Progress, TaskResult, Verdict};
+use crate::record::{Commit, JobRecord, JobState, Record, RecordKey, TaskRecord};
+use crate::time::Time;
+
+use super::{Mesh, Output};
+
+/// Where a task stands, as people see it.
+///
+/// ```text
+/// Waiting ─▶ Cutting ─▶ Ready ─▶ Leased ─▶ Fetching ─▶ Committed
+///                         ▲────────┴──────────┘   (lease ended, result bad)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Its input is not there yet.
+    Waiting,
+    /// Its piece is being cut.
+    Cutting,
+    /// It can be granted.
+    Ready,
+    /// At least one worker holds a lease.
+    Leased,
+    /// A result is being fetched and verified.
+    Fetching,
+    /// A verified result is in the owner's store.
+    Committed,
+}
+
+/// A lease as its owner sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    /// When it was granted, or when this agent started.
+    pub granted: Time,
+    /// What the worker last told, once it runs.
+    pub progress: Option<Progress>,
+}
+
+/// One task of a job.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The durable part.
+    pub record: TaskRecord,
+    /// Times and progress of the leases in the record.
+    pub leases: BTreeMap<AttemptId, Lease>,
+    pub(super) cutting: bool,
+    pub(super) fetching: Option<(AttemptId, AgentId, TaskResult)>,
+}
+
+impl Task {
+    fn new(record: TaskRecord) -> Task {
+        Task { record, leases: BTreeMap::new(), cutting: false, fetching: None }
+    }
+
+    /// Where it stands. `source` says whether the whole source is hashed.
+    pub fn state(&self, source: bool) -> TaskState {
+        let has_input = match self.record.spec.input() {
+            TaskInput::Piece => self.record.piece.is_some(),
+            TaskInput::Source => source,
+        };
+        if self.record.commit.is_some() {
+            TaskState::Committed
+        } else if self.fetching.is_some() {
+            TaskState::Fetching
+        } else if !self.record.leases.is_empty() {
+            TaskState::Leased
+        } else if self.cutting {
+            TaskState::Cutting
+        } else if has_input {
+            TaskState::Ready
+        } else {
+            TaskState::Waiting
+        }
+    }
+
+    pub(super) fn input_blob(&self, source: Option<BlobRef>) -> Option<BlobRef> {
+        match self.record.spec.input() {
+            TaskInput::Piece => self.record.piece,
+            TaskInput::Source => source,
+        }
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<Output>) {
+        out.push(Output::Save(Record::Task(self.record.clone())));
+    }
+}
+
+/// One job of this owner.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The durable part.
+    pub record: JobRecord,
+    /// Its tasks, by index.
+    pub tasks: Vec<Task>,
+}
+
+impl Job {
+    /// Whether work may be granted.
+    pub fn is_active(&self) -> bool {
+        self.record.state == JobState::Active
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<Output>) {
+        out.push(Output::Save(Record::Job(self.record.clone())));
+        out.push(Output::Changed(self.record.id));
+    }
+
+    /// Work that is not granted yet, by class.
+    fn work_left(&self) -> Vec<OfferedWork> {
+        let source = self.record.source.is_some();
+        let mut by_class: BTreeMap<WorkClass, OfferedWork> = BTreeMap::new();
+        for task in &self.tasks {
+            use TaskState::{Cutting, Ready, Waiting};
+            if !matches!(task.state(source), Waiting | Cutting | Ready) {
+                continue;
+            }
+            let (class, requires) = (task.record.spec.class(), task.record.spec.requires());
+            let empty = OfferedWork { class, requires, tasks: 0, units: 0 };
+            let offered = by_class.entry(class).or_insert(empty);
+            offered.tasks = offered.tasks.saturating_add(1);
+            offered.units = offered.units.saturating_add(task.record.spec.work_units());
+        }
+        by_class.into_values().take(crate::config::CLASSES_MAX).collect()
+    }
+}
+
+/// A worker's standing bid.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bid {
+    pub(super) want: u32,
+    pub(super) jobs: BTreeSet<JobId>,
+}
+
+/// The owner side of the state.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    pub(super) all: BTreeMap<JobId, Job>,
+    pub(super) bids: BTreeMap<AgentId, Bid>,
+    offered: Time,
+}
+
+impl Jobs {
+    /// One job.
+    pub fn get(&self, id: JobId) -> Option<&Job> {
+        self.all.get(&id)
+    }
+
+    /// All jobs in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Job> {
+        self.all.values()
+    }
+
+    pub(super) fn task_mut(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.all.get_mut(&id.job)?.tasks.get_mut(id.index as usize)
+    }
+
+    pub(super) fn task(&self, id: TaskId) -> Option<&Task> {
+        self.all.get(&id.job)?.tasks.get(id.index as usize)
+    }
+
+    /// Attempts that the worker holds a lease for, over all jobs.
+    pub fn leases_of(&self, worker: AgentId) -> usize {
+        let tasks = self.all.values().flat_map(|job| &job.tasks);
+        tasks.flat_map(|task| task.record.leases.values()).filter(|of| **of == worker).count()
+    }
+}
+
+fn new_task(job: JobId, index: usize, spec: TaskSpec) -> Task {
+    Task::new(TaskRecord {
+        id: TaskId { job, index: u32::try_from(index).unwrap_or(u32::MAX) },
+        spec,
+        piece: None,
+        leases: BTreeMap::new(),
+        expired: BTreeMap::new(),
+        failures: Vec::new(),
+        commit: None,
+    })
+}
+
+impl Mesh {
+    pub(super) fn on_add_job(
+        &mut self,
+        now: Time,
+        id: JobId,
+        priority: i32,
+        source: Option<BlobRef>,
+        specs: Vec<TaskSpec>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.jobs.all.contains_key(&id) {
+            return; // asked twice
+        }
+        let record = JobRecord {
+            id,
+            state: JobState::Active,
+            tasks: u32::try_from(specs.len()).unwrap_or(u32::MAX),
+            priority,
+            source,
+            pins: BTreeMap::new(),
+        };
+        let tasks: Vec<Task> =
+            specs.into_iter().enumerate().map(|(at, spec)| new_task(id, at, spec)).collect();
+        tasks.iter().for_each(|task| task.save(out));
+        let job = Job { record, tasks };
+        job.save(out);
+        self.jobs.all.insert(id, job);
+        self.offer_everywhere(now, out);
+        self.join_if_complete(id, out);
+    }
+
+    pub(super) fn on_replan(&mut self, id: JobId, specs: Vec<TaskSpec>, out: &mut Vec<Output>) {
+        if self.jobs.get(id).is_none_or(|job| job.record.state.is_over()) {
+            return;
+        }
+        self.release_tasks(id, out);
+        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+        for task in job.tasks.iter().skip(specs.len()) {
+            out.push(Output::Erase(RecordKey::Task(task.record.id)));
+        }
+        job.tasks = specs.into_iter().enumerate().map(|(at, spec)| new_task(id, at, spec)).collect();
+        job.record.tasks = u32::try_from(job.tasks.len()).unwrap_or(u32::MAX);
+        job.record.state = JobState::Active;
+        job.record.pins.clear();
+        job.tasks.iter().for_each(|task| task.save(out));
+        job.save(out);
+        self.offer(id, out);
+        self.join_if_complete(id, out);
+    }
+
+    pub(super) fn on_source_ready(&mut self, id: JobId, blob: BlobRef, out: &mut Vec<Output>) {
+        if let Some(job) = self.jobs.all.get_mut(&id) {
+            job.record.source = Some(blob);
+            job.save(out);
+        }
+    }
+
+    pub(super) fn on_piece_ready(&mut self, id: TaskId, blob: BlobRef, out: &mut Vec<Output>) {
+        let wanted = self.jobs.get(id.job).is_some_and(Job::is_active);
+        match self.jobs.task_mut(id) {
+            Some(task) if wanted && task.cutting && task.record.commit.is_none() => {
+                task.cutting = false;
+                task.record.piece = Some(blob);
+                task.save(out);
+            }
+            _ => out.push(Output::ReleasePiece { task: id, blob }),
+        }
+    }
+
+    /// The person, or a fact that no retry changes, ends the job.
+    fn end_job(&mut self, id: JobId, state: JobState, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+        if !job.record.state.can_become(&state) {
+            return;
+        }
+        job.record.state = state;
+        job.save(out);
+        out.push(Output::JobOver(id));
+        self.stop_tasks(id, out);
+        self.withdraw(id, out);
+    }
+
+    pub(super) fn on_cancel_job(&mut self, id: JobId, out: &mut Vec<Output>) {
+        self.end_job(id, JobState::Cancelled, out);
+    }
+
+    pub(super) fn on_fail_job(&mut self, id: JobId, errors: Vec<String>, out: &mut Vec<Output>) {
+        self.end_job(id, JobState::Failed(errors), out);
+    }
+
+    pub(super) fn on_joined(&mut self, id: JobId, out: &mut Vec<Output>) {
+        self.end_job(id, JobState::Done, out);
+        self.release_tasks(id, out);
+    }
+
+    pub(super) fn on_retry_job(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+        if !matches!(job.record.state, JobState::Failed(_) | JobState::Cancelled) {
+            return;
+        }
+        job.record.state = JobState::Active;
+        for task in job.tasks.iter_mut().filter(|task| task.record.commit.is_none()) {
+            task.record.failures.clear();
+            task.save(out);
+        }
+        job.save(out);
+        self.offer_everywhere(now, out);
+        self.join_if_complete(id, out);
+    }
+
+    pub(super) fn on_remove_job(&mut self, id: JobId, out: &mut Vec<Output>) {
+        if !self.jobs.get(id).is_some_and(|job| job.record.state.is_over()) {
+            return;
+        }
+        self.release_tasks(id, out);
+        let Some(job) = self.jobs.all.remove(&id) else { return };
+        for task in &job.tasks {
+            out.push(Output::Erase(RecordKey::Task(task.record.id)));
+        }
+        out.push(Output::Erase(RecordKey::Job(id)));
+        out.push(Output::Changed(id));
+    }
+
+    /// Ends what runs for the job, keeps what is committed (a retry needs it).
+    fn stop_tasks(&mut self, id: JobId, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+        for task in &mut job.tasks {
+            let attempts = std::mem::take(&mut task.record.leases);
+            let expired = std::mem::take(&mut task.record.expired);
+            let had = !attempts.is_empty() || !expired.is_empty() || task.record.piece.is_some();
+            task.leases.clear();
+            task.cutting = false;
+            if let Some((attempt, worker, _)) = task.fetching.take() {
+                let verdict = Verdict::Drop;
+                out.push(Output::Send { to: worker, message: Message::Verdict { attempt, verdict } });
+            }
+            if let Some(blob) = task.record.piece.take() {
+                out.push(Output::ReleasePiece { task: task.record.id, blob });
+            }
+            for (attempt, to) in attempts.into_iter().chain(expired) {
+                let verdict = Verdict::Drop;
+                out.push(Output::Send { to, message: Message::Verdict { attempt, verdict } });
+            }
+            if had {
+                task.save(out);
+            }
+        }
+    }
+
+    /// Ends what runs for the job and lets its results go.
+    fn release_tasks(&mut self, id: JobId, out: &mut Vec<Output>) {
+        self.stop_tasks(id, out);
+        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+        for task in &mut job.tasks {
+            if let Some(commit) = task.record.commit {
+                out.push(Output::DropResult { task: task.record.id, result: commit.result });
+            }
+        }
+    }
+
+    pub(super) fn on_redo(&mut self, id: TaskId, spec: TaskSpec, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.all.get_mut(&id.job) else { return };
+        if job.record.state.is_over() {
+            return;
+        }
+        let Some(task) = job.tasks.get_mut(id.index as usize) else { return };
+        let old = std::mem::replace(task, new_task(id.job, id.index as usize, spec));
+        task.record.failures = old.record.failures;
+        task.save(out);
+        if job.record.state == JobState::Joining {
+            job.record.state = JobState::Active;
+        }
+        job.save(out);
+        if let Some(blob) = old.record.piece {
+            out.push(Output::ReleasePiece { task: id, blob });
+        }
+        if let Some(commit) = old.record.commit {
+            out.push(Output::DropResult { task: id, result: commit.result });
+        }
+        let fetching = old.fetching.map(|(attempt, worker, _)| (attempt, worker));
+        for (attempt, to) in old.record.leases.into_iter().chain(old.record.expired).chain(fetching) {
+            let message = Message::Verdict { attempt, verdict: Verdict::Drop };
+            out.push(Output::Send { to, message });
+        }
+        self.offer(id.job, out);
+    }
+
+    pub(super) fn on_result_good(
+        &mut self,
+        attempt: AttemptId,
+        id: TaskId,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(task) = self.jobs.task_mut(id) else { return };
+        let Some((_, worker, result)) = task.fetching.take_if(|(of, ..)| *of == attempt) else {
+            return; // redone or cancelled meanwhile
+        };
+        let class = task.record.spec.class();
+        task.record.commit = Some(Commit { attempt, worker, result });
+        let leases = std::mem::take(&mut task.record.leases);
+        let expired = std::mem::take(&mut task.record.expired);
+        task.leases.clear();
+        let piece = task.record.piece.take();
+        task.save(out);
+        // Durable from here on: the winner may delete its copy, the others may stop.
+        let others = leases.into_iter().chain(expired).filter(|(of, _)| *of != attempt);
+        for (attempt, to) in others.chain([(attempt, worker)]) {
+            let message = Message::Verdict { attempt, verdict: Verdict::Drop };
+            out.push(Output::Send { to, message });
+        }
+        if let Some(blob) = piece {
+            out.push(Output::ReleasePiece { task: id, blob });
+        }
+        self.judge(Time::default(), worker, class, true);
+        out.push(Output::Changed(id.job));
+        self.join_if_complete(id.job, out);
+    }
+
+    pub(super) fn on_result_bad(
+        &mut self,
+        now: Time,
+        attempt: AttemptId,
+        id: TaskId,
+        failure: Failure,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(task) = self.jobs.task_mut(id) else { return };
+        let Some((_, worker, _)) = task.fetching.take_if(|(of, ..)| *of == attempt) else { return };
+        let message = Message::Verdict { attempt, verdict: Verdict::Drop };
+        out.push(Output::Send { to: worker, message });
+        self.attempt_failed(now, worker, attempt, id, failure, out);
+    }
+
+    fn join_if_complete(&mut self, id: JobId, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+        if job.is_active() && job.tasks.iter().all(|task| task.record.commit.is_some()) {
+            job.record.state = JobState::Joining;
+            job.save(out);
+            out.push(Output::Join(id));
+            self.withdraw(id, out);
+        }
+    }
+
+    /// The encoder builds that this job's tasks may come from, as far as they are decided.
+    pub fn pinned(&self, id: JobId, encoder: Encoder) -> Option<&crate::media::Fingerprint> {
+        self.jobs.get(id)?.record.pins.get(&encoder)
+    }
+
+    // ---- offers ----
+
+    fn offer_to(&self, to: AgentId, job: &Job, out: &mut Vec<Output>) {
+        let work = job.work_left();
+        if job.is_active() && !work.is_empty() {
+            out.push(Output::Send { to, message: Message::Offer { job: job.record.id, work } });
+        }
+    }
+
+    pub(super) fn offer_all_to(&self, to: AgentId, out: &mut Vec<Output>) {
+        self.jobs.iter().for_each(|job| self.offer_to(to, job, out));
+    }
+
+    pub(super) fn offer(&self, id: JobId, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.get(id) else { return };
+        for to in self.peers.connected() {
+            self.offer_to(to, job, out);
+        }
+    }
+
+    fn offer_everywhere(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.jobs.offered = now;
+        for to in self.peers.connected() {
+            self.offer_all_to(to, out);
+        }
+    }
+
+    pub(super) fn tick_offers(&mut self, now: Time, out: &mut Vec<Output>) {
+        if now.since_ms(self.jobs.offered) >= self.config.offer_repeat_ms {
+            self.offer_everywhere(now, out);
+        }
+    }
+
+    fn withdraw(&mut self, id: JobId, out: &mut Vec<Output>) {
+        for (worker, bid) in &mut self.jobs.bids {
+            if bid.jobs.remove(&id) {
+                let message = Message::Offer { job: id, work: Vec::new() };
+                out.push(Output::Send { to: *worker, message });
+            }
+        }
+    }
+
+    pub(super) fn on_accept(&mut self, from: AgentId, job: JobId, want: u32) {
+        if self.jobs.get(job).is_some_and(Job::is_active) {
+            let bid = self.jobs.bids.entry(from).or_default();
+            bid.want = want;
+            bid.jobs.insert(job);
+        }
+    }
+
+    pub(super) fn on_decline(&mut self, from: AgentId, job: JobId) {
+        if let Some(bid) = self.jobs.bids.get_mut(&from) {
+            bid.jobs.remove(&job);
+        }
+    }
+
+    pub(super) fn forget_bids(&mut self, worker: AgentId) {
+        self.jobs.bids.remove(&worker);
+    }
+
+    // ---- after a restart ----
+
+    pub(super) fn restore_job(&mut self, record: JobRecord) {
+        self.jobs.all.insert(record.id, Job { record, tasks: Vec::new() });
+    }
+
+    /// Tasks come after their jobs, in the order of their index. Leases count from now: only the
+    /// worker's silence ends them.
+    pub(super) fn restore_task(&mut self, now: Time, record: TaskRecord) {
+        let workers: Vec<AgentId> = record.leases.values().copied().collect();
+        for worker in workers {
+            self.peers.entry(now, worker);
+        }
+        let Some(job) = self.jobs.all.get_mut(&record.id.job) else { return };
+        let lease = Lease { granted: now, progress: None };
+        let mut task = Task::new(record);
+        task.leases = task.record.leases.keys().map(|attempt| (*attempt, lease)).collect();
+        job.tasks.push(task);
+    }
+
+    pub(super) fn resume_jobs(&mut self, out: &mut Vec<Output>) {
+        for job in self.jobs.all.values_mut() {
+            job.tasks.sort_by_key(|task| task.record.id.index);
+            if job.record.state == JobState::Joining {
+                out.push(Output::Join(job.record.id));
+            }
+        }
+        let ids: Vec<JobId> = self.jobs.all.keys().copied().collect();
+        for id in ids {
+            self.join_if_complete(id, out);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Who may do a task, and for how long.
+//!
+//! A lease has no end date that two clocks would have to agree on: it lasts while its owner hears
+//! the worker, and ends after [`crate::config::Config::lease_ms`] of silence on the owner's own
+//! clock. A worker that comes back later may still deliver: the first verified result wins.
+
+use std::collections::BTreeSet;
+
+use crate::id::{AgentId, AttemptId, TaskId};
+use crate::message::{Failure, HeldState, Message, TaskResult, Verdict};
+use crate::record::FailedTry;
+use crate::time::Time;
+
+use super::jobs::{Job, Lease};
+use super::{Mesh, Output};
+
+impl Mesh {
+    /// Ends the leases of workers that were silent for too long.
+    pub(super) fn tick_leases(&mut self, now: Time, out: &mut Vec<Output>) {
+        let (lease_ms, me) = (self.config.lease_ms, self.me);
+        let peers = &self.peers;
+        let silent = |worker: AgentId, lease: &Lease| {
+            let heard = peers.get(worker).map_or(lease.granted, |peer| peer.heard);
+            worker != me && now.since_ms(heard.max(lease.granted)) > lease_ms
+        };
+        for job in self.jobs.all.values_mut().filter(|job| job.is_active()) {
+            for task in &mut job.tasks {
+                let leases = task.leases.iter();
+                let ended: Vec<AttemptId> = leases
+                    .filter(|(id, lease)| {
+                        task.record.leases.get(id).is_none_or(|worker| silent(*worker, lease))
+                    })
+                    .map(|(id, _)| *id)
+                    .collect();
+                if ended.is_empty() {
+                    continue;
+                }
+                for attempt in ended {
+                    expire(task, attempt);
+                }
+                task.save(out);
+            }
+        }
+    }
+
+    /// The worker says that it stops: its unfinished attempts go back at once.
+    pub(super) fn end_leases_of(&mut self, worker: AgentId, out: &mut Vec<Output>) {
+        self.expire_where(out, |of, _, _| of == worker);
+    }
+
+    /// The worker's heartbeat does not list these: a grant was lost, or the worker was
+    /// reinstalled. Waiting for silence would wait for ever, because it speaks.
+    pub(super) fn end_unlisted_leases(
+        &mut self,
+        now: Time,
+        worker: AgentId,
+        listed: &BTreeSet<AttemptId>,
+        out: &mut Vec<Output>,
+    ) {
+        let grace_ms = self.config.grant_grace_ms;
+        self.expire_where(out, |of, attempt, lease| {
+            of == worker && !listed.contains(&attempt) && now.since_ms(lease.granted) > grace_ms
+        });
+    }
+
+    fn expire_where(
+        &mut self,
+        out: &mut Vec<Output>,
+        ends: impl Fn(AgentId, AttemptId, &Lease) -> bool,
+    ) {
+        for job in self.jobs.all.values_mut().filter(|job| job.is_active()) {
+            for task in &mut job.tasks {
+                let record = &task.record;
+                let leases = task.leases.iter().filter(|(id, lease)| {
+                    record.leases.get(id).is_some_and(|worker| ends(*worker, **id, lease))
+                });
+                let ended: Vec<AttemptId> = leases.map(|(id, _)| *id).collect();
+                if !ended.is_empty() {
+                    ended.into_iter().for_each(|attempt| expire(task, attempt));
+                    task.save(out);
+                }
+            }
+        }
+    }
+
+    /// What the owner wants with an attempt that a worker says it holds.
+    pub(super) fn verdict_on(&self, from: AgentId, attempt: AttemptId, id: TaskId) -> Verdict {
+        let Some(job) = self.jobs.get(id.job) else { return Verdict::Unknown };
+        let Some(task) = self.jobs.task(id) else { return Verdict::Unknown };
+        let granted = |map: &std::collections::BTreeMap<AttemptId, AgentId>| {
+            map.get(&attempt) == Some(&from)
+        };
+        let known = granted(&task.record.leases) || granted(&task.record.expired);
+        if known && job.is_active() && task.record.commit.is_none() {
+            Verdict::Keep
+        } else {
+            Verdict::Drop
+        }
+    }
+
+    /// A listed attempt that is wanted: its lease lives (again), and people see how far it is.
+    pub(super) fn adopt_lease(
+        &mut self,
+        now: Time,
+        from: AgentId,
+        attempt: AttemptId,
+        id: TaskId,
+        state: HeldState,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(task) = self.jobs.task_mut(id) else { return };
+        if task.record.expired.remove(&attempt).is_some() {
+            task.record.leases.insert(attempt, from);
+            task.save(out);
+        }
+        let fresh = Lease { granted: now, progress: None };
+        let lease = task.leases.entry(attempt).or_insert(fresh);
+        if let HeldState::Running(progress) = state {
+            lease.progress = Some(progress);
+            out.push(Output::Changed(id.job));
+        }
+    }
+
+    /// A worker says that an attempt is finished. The first result is fetched and verified; a
+    /// second one waits until that is decided (the worker lists it again).
+    pub(super) fn on_done(
+        &mut self,
+        _now: Time,
+        from: AgentId,
+        attempt: AttemptId,
+        id: TaskId,
+        result: TaskResult,
+        out: &mut Vec<Output>,
+    ) {
+        let verdict = self.verdict_on(from, attempt, id);
+        if verdict != Verdict::Keep {
+            out.push(Output::Send { to: from, message: Message::Verdict { attempt, verdict } });
+            return;
+        }
+        let Some(task) = self.jobs.task_mut(id) else { return };
+        if task.fetching.is_none() {
+            task.fetching = Some((attempt, from, result));
+            out.push(Output::Fetch { attempt, task: id, from, result });
+            out.push(Output::Changed(id.job));
+        }
+    }
+
+    pub(super) fn on_failed(
+        &mut self,
+        now: Time,
+        from: AgentId,
+        attempt: AttemptId,
+        id: TaskId,
+        failure: Failure,
+        out: &mut Vec<Output>,
+    ) {
+        if self.verdict_on(from, attempt, id) == Verdict::Keep {
+            self.attempt_failed(now, from, attempt, id, failure, out);
+        }
+    }
+
+    /// The attempt is over without a result: the task is free again, the worker is judged, and a
+    /// task that nobody can do fails its job with every reason.
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Time,
+        worker: AgentId,
+        attempt: AttemptId,
+        id: TaskId,
+        failure: Failure,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(task) = self.jobs.task_mut(id) else { return };
+        task.record.leases.remove(&attempt);
+        task.record.expired.remove(&attempt);
+        task.leases.remove(&attempt);
+        let (class, blames) = (task.record.spec.class(), failure.kind.blames());
+        if blames {
+            task.record.failures.push(FailedTry { worker, failure });
+        }
+        task.save(out);
+        out.push(Output::Changed(id.job));
+        if blames {
+            self.judge(now, worker, class, false);
+            self.fail_if_hopeless(now, id, out);
+        } else if let Some(bid) = self.jobs.bids.get_mut(&worker) {
+            // It has no room now; its next bid says when it has.
+            bid.want = 0;
+        }
+    }
+
+    fn fail_if_hopeless(&mut self, now: Time, id: TaskId, out: &mut Vec<Output>) {
+        let (Some(job), Some(task)) = (self.jobs.get(id.job), self.jobs.task(id)) else { return };
+        let failures = &task.record.failures;
+        let failed: BTreeSet<AgentId> = failures.iter().map(|failed| failed.worker).collect();
+        let fresh = self.candidates(now, job, task).iter().any(|id| !failed.contains(id));
+        let many_workers = failed.len() >= self.config.task_workers_failed_max;
+        let nobody_else = failures.len() >= self.config.task_failures_max && !fresh;
+        if !many_workers && !nobody_else {
+            return;
+        }
+        let what = task.record.spec.label();
+        let errors = failures.iter().map(|failed| {
+            format!("{what} failed on {}: {}", self.name_of(failed.worker), failed.failure.reason)
+        });
+        let errors = errors.collect();
+        self.on_fail_job(id.job, errors, out);
+    }
+
+    /// The agent's name for people, or the end of its id.
+    pub fn name_of(&self, id: AgentId) -> String {
+        let info = self.peers.get(id).and_then(|peer| peer.info.as_ref());
+        info.map_or_else(|| id.short(), |info| info.name.clone())
+    }
+
+    /// Why an active job does not advance, when no agent can do what is left of it.
+    pub fn waiting_for(&self, now: Time, job: &Job) -> Option<String> {
+        if !job.is_active() {
+            return None;
+        }
+        let source = job.record.source.is_some();
+        let left = job.tasks.iter().find(|task| {
+            use super::jobs::TaskState::{Leased, Committed, Fetching};
+            !matches!(task.state(source), Committed | Leased | Fetching)
+                && self.candidates(now, job, task).is_empty()
+        })?;
+        Some(self.say_who_is_missing(now, job, left))
+    }
+}
+
+fn expire(task: &mut super::jobs::Task, attempt: AttemptId) {
+    task.leases.remove(&attempt);
+    let fetched = task.fetching.is_some_and(|(of, ..)| of == attempt);
+    if let Some(worker) = task.record.leases.remove(&attempt) {
+        task.record.expired.insert(attempt, worker);
+    }
+    debug_assert!(!fetched || task.record.expired.contains_key(&attempt));
+}

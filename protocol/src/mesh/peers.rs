@@ -1,0 +1,237 @@
+//! Who is there: connections, what peers say of themselves, and when they were last heard.
+
+use std::collections::BTreeMap;
+
+use crate::id::AgentId;
+use crate::media::{Encoder, Fingerprint, WorkClass};
+use crate::message::{AgentInfo, Message};
+use crate::record::Record;
+use crate::time::Time;
+
+use super::{Mesh, Output};
+
+/// How a peer stands, as people see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerState {
+    /// A control stream is open and the peer was heard lately.
+    Connected,
+    /// A control stream is open, but the peer has been silent.
+    Suspect,
+    /// No control stream.
+    Gone,
+}
+
+/// What this agent knows of another one, or of itself.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// What it last said of itself.
+    pub info: Option<AgentInfo>,
+    /// Connected, suspect or gone.
+    pub state: PeerState,
+    /// When it was last heard.
+    pub heard: Time,
+    /// Failures per class of work, for the back-off.
+    pub health: BTreeMap<WorkClass, Health>,
+}
+
+/// How a worker did at one class of work lately.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Not granted work of this class before then.
+    pub until: Time,
+}
+
+impl Peer {
+    fn new(now: Time) -> Peer {
+        Peer { info: None, state: PeerState::Gone, heard: now, health: BTreeMap::new() }
+    }
+
+    /// Whether it may be granted work now.
+    pub fn is_usable(&self) -> bool {
+        self.state == PeerState::Connected && self.info.as_ref().is_some_and(|info| !info.paused)
+    }
+
+    /// The build of this encoder, when the peer has proven it.
+    pub fn fingerprint(&self, encoder: Encoder) -> Option<&Fingerprint> {
+        self.info.as_ref()?.capabilities.encoders.get(&encoder)
+    }
+
+    /// Whether it has all of these encoders.
+    pub fn has_all<'a>(&self, encoders: impl IntoIterator<Item = &'a Encoder>) -> bool {
+        encoders.into_iter().all(|encoder| self.fingerprint(*encoder).is_some())
+    }
+
+    /// Slots that it claims.
+    pub fn slots(&self) -> u32 {
+        self.info.as_ref().map_or(0, |info| info.slots)
+    }
+
+    /// Measured speed at this class in work units a second.
+    pub fn speed(&self, class: WorkClass) -> Option<u64> {
+        let info = self.info.as_ref()?;
+        info.speeds.iter().find(|(of, _)| *of == class).map(|(_, speed)| *speed)
+    }
+
+    /// Whether failures keep it from this class of work for now.
+    pub fn backs_off(&self, now: Time, class: WorkClass) -> bool {
+        self.health.get(&class).is_some_and(|health| now < health.until)
+    }
+}
+
+/// All agents that this one has met since it started, itself included.
+#[derive(Debug, Default)]
+pub struct Peers {
+    all: BTreeMap<AgentId, Peer>,
+    said_heartbeat: Time,
+    said_progress: Time,
+}
+
+impl Peers {
+    /// One agent, this one included.
+    pub fn get(&self, id: AgentId) -> Option<&Peer> {
+        self.all.get(&id)
+    }
+
+    /// All agents in the order of their ids, this one included.
+    pub fn iter(&self) -> impl Iterator<Item = (AgentId, &Peer)> {
+        self.all.iter().map(|(id, peer)| (*id, peer))
+    }
+
+    /// Agents that can be spoken to, this one included once it knows itself.
+    pub fn connected(&self) -> Vec<AgentId> {
+        self.iter().filter(|(_, peer)| peer.state != PeerState::Gone).map(|(id, _)| id).collect()
+    }
+
+    pub(super) fn entry(&mut self, now: Time, id: AgentId) -> &mut Peer {
+        self.all.entry(id).or_insert_with(|| Peer::new(now))
+    }
+}
+
+impl Mesh {
+    pub(super) fn heard(&mut self, now: Time, from: AgentId) {
+        let peer = self.peers.entry(now, from);
+        peer.heard = now;
+        if peer.state == PeerState::Suspect {
+            peer.state = PeerState::Connected;
+        }
+    }
+
+    /// The connection is new: both sides say who they are, what they hold for each other and what
+    /// they offer, because anything said on an earlier connection may be lost.
+    pub(super) fn on_peer_up(&mut self, now: Time, id: AgentId, out: &mut Vec<Output>) {
+        let peer = self.peers.entry(now, id);
+        peer.state = PeerState::Connected;
+        peer.heard = now;
+        if let Some(info) = self.peers.get(self.me).and_then(|me| me.info.clone()) {
+            out.push(Output::Send { to: id, message: Message::Info(info) });
+        }
+        self.reconcile_with(id, out);
+        self.offer_all_to(id, out);
+    }
+
+    pub(super) fn on_peer_down(&mut self, now: Time, id: AgentId) {
+        self.peers.entry(now, id).state = PeerState::Gone;
+        self.forget_bids(id);
+        self.work.forget_offers(id);
+    }
+
+    /// The peer stops on purpose: it has returned what it could, so waiting for its leases to
+    /// expire would only lose time.
+    pub(super) fn on_goodbye(&mut self, now: Time, id: AgentId, out: &mut Vec<Output>) {
+        self.end_leases_of(id, out);
+        self.on_peer_down(now, id);
+    }
+
+    pub(super) fn on_info(&mut self, now: Time, id: AgentId, info: AgentInfo, out: &mut Vec<Output>) {
+        let peer = self.peers.entry(now, id);
+        let before = peer.info.replace(info);
+        // A new start: old failures say nothing about it.
+        let restarted = match (&before, &peer.info) {
+            (Some(old), Some(new)) => old.instance != new.instance,
+            _ => false,
+        };
+        if restarted {
+            peer.health.clear();
+        }
+        let changed = before.map(|old| (old.capabilities, old.paused))
+            != peer.info.as_ref().map(|new| (new.capabilities.clone(), new.paused));
+        if changed {
+            self.offer_all_to(id, out);
+        }
+    }
+
+    pub(super) fn on_local(&mut self, now: Time, info: AgentInfo, out: &mut Vec<Output>) {
+        let info = AgentInfo { paused: self.work.paused, ..info };
+        let me = self.peers.entry(now, self.me);
+        me.state = PeerState::Connected;
+        me.heard = now;
+        self.say_info(now, info, out);
+    }
+
+    pub(super) fn on_set_paused(&mut self, paused: bool, out: &mut Vec<Output>) {
+        self.work.paused = paused;
+        out.push(Output::Save(Record::Paused(paused)));
+        let Some(me) = self.peers.get(self.me) else { return };
+        let (heard, info) = (me.heard, me.info.clone());
+        if let Some(info) = info {
+            self.say_info(heard, AgentInfo { paused, ..info }, out);
+        }
+    }
+
+    fn say_info(&mut self, now: Time, info: AgentInfo, out: &mut Vec<Output>) {
+        if self.peers.get(self.me).and_then(|me| me.info.as_ref()) == Some(&info) {
+            return;
+        }
+        for to in self.peers.connected() {
+            if to != self.me {
+                out.push(Output::Send { to, message: Message::Info(info.clone()) });
+            }
+        }
+        self.on_info(now, self.me, info, out);
+    }
+
+    /// Marks silent peers, and says a heartbeat when it is time: to everybody now and then, to
+    /// owners of unfinished attempts more often, so that people see progress.
+    pub(super) fn tick_peers(&mut self, now: Time, out: &mut Vec<Output>) {
+        let (me, suspect_ms) = (self.me, self.config.suspect_ms);
+        for (id, peer) in &mut self.peers.all {
+            if *id == me {
+                peer.heard = now;
+            } else if peer.state == PeerState::Connected && now.since_ms(peer.heard) > suspect_ms {
+                peer.state = PeerState::Suspect;
+            }
+        }
+        let everybody = now.since_ms(self.peers.said_heartbeat) >= self.config.heartbeat_ms;
+        let busy = now.since_ms(self.peers.said_progress) >= self.config.heartbeat_busy_ms;
+        if everybody {
+            self.peers.said_heartbeat = now;
+        }
+        if busy {
+            self.peers.said_progress = now;
+        }
+        for to in self.peers.connected() {
+            if everybody || (busy && self.work.unfinished_for(to) > 0) {
+                self.reconcile_with(to, out);
+            }
+        }
+    }
+
+    /// A success ends the back-off; a failure starts or doubles it.
+    pub(super) fn judge(&mut self, now: Time, worker: AgentId, class: WorkClass, success: bool) {
+        let config = &self.config;
+        let (after, first, max) =
+            (config.backoff_after_failures, config.backoff_first_ms, config.backoff_max_ms);
+        let health = self.peers.entry(now, worker).health.entry(class).or_default();
+        if success {
+            *health = Health::default();
+            return;
+        }
+        health.failures = health.failures.saturating_add(1);
+        if health.failures >= after {
+            let doublings = (health.failures - after).min(16);
+            health.until = now + (first << doublings).min(max);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Who gets what: the owner's choice of task and worker, and how far ahead pieces are cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{AgentId, JobId, TaskId};
+use crate::media::{Encoder, Fingerprint, MediaKind, TaskInput};
+use crate::message::Message;
+use crate::time::Time;
+
+use super::jobs::{Job, Lease, Task, TaskState};
+use super::peers::Peer;
+use super::{Mesh, Output};
+
+/// Pieces that are cut at the same time: ffmpeg spends its time starting, not computing.
+const CUTS_AT_ONCE: usize = 2;
+
+/// A worker as the choice sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seat {
+    worker: AgentId,
+    slots: u32,
+    want: u32,
+    leases: u32,
+    speed: Option<u64>,
+}
+
+impl Seat {
+    /// Whether a slot of it is idle; otherwise a grant only waits there.
+    fn idle(&self) -> bool {
+        self.leases < self.slots.min(self.want)
+    }
+
+    /// Smaller is better: idle slots first, then the least loaded, then the fastest.
+    fn rank(&self) -> (bool, u64, u64, AgentId) {
+        let load = u64::from(self.leases) * 1_000 / u64::from(self.slots.max(1));
+        (!self.idle(), load, u64::MAX - self.speed.unwrap_or(0), self.worker)
+    }
+}
+
+/// Picks the worker for one ready task, or nobody for now.
+///
+/// A grant beyond a worker's slots lets the next input travel while the current one encodes, but
+/// it also ties the task to that worker. So there are grants ahead only while more tasks are ready
+/// than `seats` could start by themselves: the last ones go to whoever is free first.
+fn choose(seats: &[Seat], ready_left: usize) -> Option<AgentId> {
+    let open = seats.iter().filter(|seat| seat.leases < seat.want);
+    let best = open.min_by_key(|seat| seat.rank())?;
+    let slots: u32 = seats.iter().map(|seat| seat.slots).sum();
+    let enough_left = ready_left > slots as usize;
+    (best.idle() || enough_left).then_some(best.worker)
+}
+
+impl Mesh {
+    /// Grants what can be granted, and asks for pieces ahead of the grants.
+    pub(super) fn place(&mut self, now: Time, out: &mut Vec<Output>) {
+        let mut active: Vec<(i32, JobId)> = self
+            .jobs
+            .iter()
+            .filter(|job| job.is_active())
+            .map(|job| (-job.record.priority, job.record.id))
+            .collect();
+        active.sort_unstable();
+        for (_, id) in active {
+            self.pin_encoders(now, id, out);
+            self.grant_ready(now, id, out);
+            self.cut_ahead(id, out);
+        }
+    }
+
+    fn grant_ready(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        while !self.ids.is_empty() {
+            let Some((task, worker)) = self.next_grant(now, id) else { return };
+            self.grant(now, task, worker, out);
+        }
+    }
+
+    fn next_grant(&self, now: Time, id: JobId) -> Option<(TaskId, AgentId)> {
+        let job = self.jobs.get(id)?;
+        let source = job.record.source.is_some();
+        let left = job.tasks.iter().filter(|task| {
+            use TaskState::{Cutting, Ready, Waiting};
+            matches!(task.state(source), Waiting | Cutting | Ready)
+        });
+        let left = left.count();
+        // Work that cannot be split takes longest: it starts first.
+        let mut ready: Vec<&Task> =
+            job.tasks.iter().filter(|task| task.state(source) == TaskState::Ready).collect();
+        ready.sort_by_key(|task| (task.record.spec.input() == TaskInput::Piece, task.record.id));
+        ready.into_iter().find_map(|task| {
+            let seats = self.seats(now, job, task);
+            choose(&seats, left).map(|worker| (task.record.id, worker))
+        })
+    }
+
+    /// Workers that bid for the job and may do the task. One that failed it before is asked only
+    /// when nobody else is left.
+    fn seats(&self, now: Time, job: &Job, task: &Task) -> Vec<Seat> {
+        let class = task.record.spec.class();
+        let failed: BTreeSet<AgentId> =
+            task.record.failures.iter().map(|failed| failed.worker).collect();
+        let candidates = self.candidates(now, job, task);
+        let any_fresh = candidates.iter().any(|worker| !failed.contains(worker));
+        let seats = candidates.into_iter().filter_map(|worker| {
+            if any_fresh && failed.contains(&worker) {
+                return None;
+            }
+            let bid = self.jobs.bids.get(&worker)?;
+            let peer = self.peers.get(worker)?;
+            bid.jobs.contains(&job.record.id).then(|| Seat {
+                worker,
+                slots: peer.slots(),
+                want: bid.want,
+                leases: u32::try_from(self.jobs.leases_of(worker)).unwrap_or(u32::MAX),
+                speed: peer.speed(class),
+            })
+        });
+        seats.collect()
+    }
+
+    /// Agents that could do the task now: there, not paused, able, of the pinned build, and not
+    /// backing off.
+    pub(super) fn candidates(&self, now: Time, job: &Job, task: &Task) -> Vec<AgentId> {
+        let (class, requires) = (task.record.spec.class(), task.record.spec.requires());
+        let able = |peer: &Peer| {
+            peer.is_usable()
+                && peer.has_all(&requires)
+                && !peer.backs_off(now, class)
+                && requires.iter().all(|encoder| {
+                    let pin = job.record.pins.get(encoder);
+                    pin.is_none() || pin == peer.fingerprint(*encoder)
+                })
+        };
+        self.peers.iter().filter(|(_, peer)| able(peer)).map(|(id, _)| id).collect()
+    }
+
+    fn grant(&mut self, now: Time, id: TaskId, worker: AgentId, out: &mut Vec<Output>) {
+        let Some(source) = self.jobs.get(id.job).map(|job| job.record.source) else { return };
+        let Some(attempt) = self.ids.pop_front() else { return };
+        let Some(task) = self.jobs.task_mut(id) else { return };
+        let Some(blob) = task.input_blob(source) else { return };
+        task.record.leases.insert(attempt, worker);
+        task.leases.insert(attempt, Lease { granted: now, progress: None });
+        task.save(out);
+        let (spec, input) = (task.record.spec.clone(), task.record.spec.input());
+        let message = Message::Grant { attempt, task: id, spec, input, blob };
+        out.push(Output::Send { to: worker, message });
+        out.push(Output::Changed(id.job));
+    }
+
+    /// Cuts a bounded window of pieces ahead of what the workers want.
+    fn cut_ahead(&mut self, id: JobId, out: &mut Vec<Output>) {
+        let bids = self.jobs.bids.values().filter(|bid| bid.jobs.contains(&id));
+        let want: u32 = bids.map(|bid| bid.want).sum();
+        let ahead = self.config.pieces_ahead;
+        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+        if want == 0 {
+            return; // nobody takes part: pieces would only fill the disk
+        }
+        let window = want.saturating_add(ahead) as usize;
+        let open = job.tasks.iter().filter(|task| task.record.commit.is_none());
+        let mut cut = open.clone().filter(|task| task.record.piece.is_some() || task.cutting).count();
+        let mut cutting = open.filter(|task| task.cutting).count();
+        for task in &mut job.tasks {
+            if cut >= window || cutting >= CUTS_AT_ONCE {
+                return;
+            }
+            let needs_cut = task.record.spec.input() == TaskInput::Piece
+                && task.record.piece.is_none()
+                && task.record.commit.is_none()
+                && task.fetching.is_none()
+                && !task.cutting;
+            if needs_cut {
+                task.cutting = true;
+                cut += 1;
+                cutting += 1;
+                out.push(Output::Cut(task.record.id));
+            }
+        }
+    }
+
+    /// Decides which build of each video encoder a job's parts come from: the build with the most
+    /// slots now. Decided anew while nothing depends on it.
+    fn pin_encoders(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.get(id) else { return };
+        let required = job.tasks.iter().flat_map(|task| task.record.spec.requires());
+        let required: BTreeSet<Encoder> =
+            required.filter(|encoder| encoder.kind() == MediaKind::Video).collect();
+        let depends = job.tasks.iter().any(|task| {
+            task.record.commit.is_some() || !task.record.leases.is_empty() || task.fetching.is_some()
+        });
+        if depends && required.iter().all(|encoder| job.record.pins.contains_key(encoder)) {
+            return;
+        }
+        let mut pins = if depends { job.record.pins.clone() } else { BTreeMap::new() };
+        for encoder in required {
+            if !pins.contains_key(&encoder)
+                && let Some(build) = self.commonest_build(now, encoder)
+            {
+                pins.insert(encoder, build);
+            }
+        }
+        if let Some(job) = self.jobs.all.get_mut(&id)
+            && job.record.pins != pins
+        {
+            job.record.pins = pins;
+            job.save(out);
+        }
+    }
+
+    fn commonest_build(&self, _now: Time, encoder: Encoder) -> Option<Fingerprint> {
+        let mut slots: BTreeMap<&Fingerprint, u64> = BTreeMap::new();
+        for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.is_usable()) {
+            if let Some(build) = peer.fingerprint(encoder) {
+                *slots.entry(build).or_default() += u64::from(peer.slots().max(1));
+            }
+        }
+        slots.into_iter().max_by_key(|(_, slots)| *slots).map(|(build, _)| build.clone())
+    }
+
+    pub(super) fn say_who_is_missing(&self, now: Time, job: &Job, task: &Task) -> String {
+        let requires = task.record.spec.requires();
+        let class = task.record.spec.class();
+        let names: Vec<&str> = requires.iter().map(|encoder| encoder.name()).collect();
+        let names = names.join(" and ");
+        let there: Vec<&Peer> = self.peers.iter().map(|(_, peer)| peer).collect();
+        let able = |peer: &&&Peer| peer.has_all(&requires);
+        let connected = there.iter().filter(|peer| peer.is_usable()).count();
+        if !there.iter().any(|peer| able(&peer) && peer.is_usable()) {
+            if there.iter().any(|peer| able(&peer) && peer.info.as_ref().is_some_and(|i| i.paused)) {
+                return format!("waiting for a paused agent with {names}; `dmc resume` lets it work");
+            }
+            return format!(
+                "waiting for an agent with a working {names}: none of the {connected} connected \
+                 agents has it; install an ffmpeg with {names} on one of them"
+            );
+        }
+        if there.iter().filter(able).any(|peer| peer.backs_off(now, class)) {
+            return format!("waiting: agents with {names} failed lately and rest for a while");
+        }
+        if !job.record.pins.is_empty() {
+            return format!(
+                "waiting for an agent with the same build of {names} that began this job; \
+                 `dmc jobs cancel {0}` and a new start uses the builds that are here",
+                job.record.id
+            );
+        }
+        format!("waiting for an agent with {names}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(n: u8, slots: u32, want: u32, leases: u32) -> Seat {
+        Seat { worker: AgentId([n; 32]), slots, want, leases, speed: None }
+    }
+
+    #[test]
+    fn idle_slots_come_first_and_the_tail_is_not_queued() {
+        let busy = seat(1, 1, 2, 1);
+        let idle = seat(2, 1, 2, 0);
+        assert_eq!(choose(&[busy, idle], 5), Some(idle.worker));
+        assert_eq!(choose(&[busy], 5), Some(busy.worker), "one grant ahead");
+        assert_eq!(choose(&[busy, seat(2, 1, 2, 1)], 2), None, "the tail waits for a free slot");
+        assert_eq!(choose(&[seat(1, 1, 2, 2)], 5), None, "never more than it wants");
+        assert_eq!(choose(&[], 5), None);
+    }
+}
