@@ -1,1 +1,21 @@
 //! Typed descriptions of media work; never raw ffmpeg words from the wire.
+//!
+//! Everything here may arrive from a peer, so every type is bounded: enums, numbers with ranges,
+//! and a closed list of pixel formats. [`TaskSpec::validate`] is called before anything is run.
+
+mod codec;
+mod pixel;
+mod preset;
+mod task;
+mod video;
+
+pub use codec::{Codec, Container, Encoder, EncoderSpeed, MediaKind};
+pub use pixel::PixFmt;
+pub use preset::{AudioPolicy, Preset, PresetError, PresetOverrides, Quality};
+pub use task::{
+    AudioTask, Capabilities, Feed, ImageTask, PtsDigest, ResolutionBand, SegmentTask, SpecError,
+    TaskInput, TaskSpec, WholeTask, WorkClass,
+};
+pub use video::{
+    Colour, ContentLight, FieldOrder, Filter, MasteringDisplay, Rational, VideoSettings, VideoWork,
+};
