@@ -235,6 +235,7 @@ impl Message {
             Message::Info(info) => {
                 info.name.len() <= NAME_BYTES_MAX
                     && info.version.len() <= NAME_BYTES_MAX
+                    && info.capabilities.ffmpeg_version.len() <= 4 * NAME_BYTES_MAX
                     && info.slots <= SLOTS_MAX
                     && info.speeds.len() <= CLASSES_MAX
             }

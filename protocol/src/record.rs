@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
-use crate::media::{Encoder, Fingerprint, TaskInput, TaskSpec};
+use crate::media::{Encoder, TaskInput, TaskSpec};
 use crate::message::{Failure, TaskResult};
+
+/// Which build of an encoder made some bits: parts of different builds do not join.
+pub type Fingerprint = [u8; 8];
 
 /// Schema version of all records below; a change of any shape raises it.
 pub const RECORD_SCHEMA: u16 = 1;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
-use crate::media::{Encoder, TaskInput, TaskSpec, WorkClass};
+use crate::media::{TaskInput, TaskSpec, WorkClass};
 use crate::message::{Failure, Message, OfferedWork, Progress, TaskResult, Verdict};
 use crate::record::{Commit, JobRecord, JobState, Record, RecordKey, TaskRecord};
 use crate::time::Time;
@@ -223,7 +223,8 @@ impl Mesh {
         for task in job.tasks.iter().skip(specs.len()) {
             out.push(Output::Erase(RecordKey::Task(task.record.id)));
         }
-        job.tasks = specs.into_iter().enumerate().map(|(at, spec)| new_task(id, at, spec)).collect();
+        job.tasks =
+            specs.into_iter().enumerate().map(|(at, spec)| new_task(id, at, spec)).collect();
         job.record.tasks = u32::try_from(job.tasks.len()).unwrap_or(u32::MAX);
         job.record.state = JobState::Active;
         job.record.pins.clear();
@@ -317,7 +318,10 @@ impl Mesh {
             task.cutting = false;
             if let Some((attempt, worker, _)) = task.fetching.take() {
                 let verdict = Verdict::Drop;
-                out.push(Output::Send { to: worker, message: Message::Verdict { attempt, verdict } });
+                out.push(Output::Send {
+                    to: worker,
+                    message: Message::Verdict { attempt, verdict },
+                });
             }
             if let Some(blob) = task.record.piece.take() {
                 out.push(Output::ReleasePiece { task: task.record.id, blob });
@@ -363,19 +367,15 @@ impl Mesh {
             out.push(Output::DropResult { task: id, result: commit.result });
         }
         let fetching = old.fetching.map(|(attempt, worker, _)| (attempt, worker));
-        for (attempt, to) in old.record.leases.into_iter().chain(old.record.expired).chain(fetching) {
+        for (attempt, to) in old.record.leases.into_iter().chain(old.record.expired).chain(fetching)
+        {
             let message = Message::Verdict { attempt, verdict: Verdict::Drop };
             out.push(Output::Send { to, message });
         }
         self.offer(id.job, out);
     }
 
-    pub(super) fn on_result_good(
-        &mut self,
-        attempt: AttemptId,
-        id: TaskId,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn on_result_good(&mut self, attempt: AttemptId, id: TaskId, out: &mut Vec<Output>) {
         let Some(task) = self.jobs.task_mut(id) else { return };
         let Some((_, worker, result)) = task.fetching.take_if(|(of, ..)| *of == attempt) else {
             return; // redone or cancelled meanwhile
@@ -424,11 +424,6 @@ impl Mesh {
             out.push(Output::Join(id));
             self.withdraw(id, out);
         }
-    }
-
-    /// The encoder builds that this job's tasks may come from, as far as they are decided.
-    pub fn pinned(&self, id: JobId, encoder: Encoder) -> Option<&crate::media::Fingerprint> {
-        self.jobs.get(id)?.record.pins.get(&encoder)
     }
 
     // ---- offers ----

@@ -87,9 +87,8 @@ impl Mesh {
     pub(super) fn verdict_on(&self, from: AgentId, attempt: AttemptId, id: TaskId) -> Verdict {
         let Some(job) = self.jobs.get(id.job) else { return Verdict::Unknown };
         let Some(task) = self.jobs.task(id) else { return Verdict::Unknown };
-        let granted = |map: &std::collections::BTreeMap<AttemptId, AgentId>| {
-            map.get(&attempt) == Some(&from)
-        };
+        let granted =
+            |map: &std::collections::BTreeMap<AttemptId, AgentId>| map.get(&attempt) == Some(&from);
         let known = granted(&task.record.leases) || granted(&task.record.expired);
         if known && job.is_active() && task.record.commit.is_none() {
             Verdict::Keep
@@ -220,7 +219,7 @@ impl Mesh {
         }
         let source = job.record.source.is_some();
         let left = job.tasks.iter().find(|task| {
-            use super::jobs::TaskState::{Leased, Committed, Fetching};
+            use super::jobs::TaskState::{Committed, Fetching, Leased};
             !matches!(task.state(source), Committed | Leased | Fetching)
                 && self.candidates(now, job, task).is_empty()
         })?;

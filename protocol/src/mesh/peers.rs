@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::id::AgentId;
-use crate::media::{Encoder, Fingerprint, WorkClass};
+use crate::media::{Encoder, WorkClass};
 use crate::message::{AgentInfo, Message};
-use crate::record::Record;
+use crate::record::{Fingerprint, Record};
 use crate::time::Time;
 
 use super::{Mesh, Output};
@@ -144,7 +144,13 @@ impl Mesh {
         self.on_peer_down(now, id);
     }
 
-    pub(super) fn on_info(&mut self, now: Time, id: AgentId, info: AgentInfo, out: &mut Vec<Output>) {
+    pub(super) fn on_info(
+        &mut self,
+        now: Time,
+        id: AgentId,
+        info: AgentInfo,
+        out: &mut Vec<Output>,
+    ) {
         let peer = self.peers.entry(now, id);
         let before = peer.info.replace(info);
         // A new start: old failures say nothing about it.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{AgentId, JobId, TaskId};
-use crate::media::{Encoder, Fingerprint, MediaKind, TaskInput};
+use crate::media::{Encoder, MediaKind, TaskInput};
 use crate::message::Message;
+use crate::record::Fingerprint;
 use crate::time::Time;
 
 use super::jobs::{Job, Lease, Task, TaskState};
@@ -158,7 +159,8 @@ impl Mesh {
         }
         let window = want.saturating_add(ahead) as usize;
         let open = job.tasks.iter().filter(|task| task.record.commit.is_none());
-        let mut cut = open.clone().filter(|task| task.record.piece.is_some() || task.cutting).count();
+        let mut cut =
+            open.clone().filter(|task| task.record.piece.is_some() || task.cutting).count();
         let mut cutting = open.filter(|task| task.cutting).count();
         for task in &mut job.tasks {
             if cut >= window || cutting >= CUTS_AT_ONCE {
@@ -186,7 +188,9 @@ impl Mesh {
         let required: BTreeSet<Encoder> =
             required.filter(|encoder| encoder.kind() == MediaKind::Video).collect();
         let depends = job.tasks.iter().any(|task| {
-            task.record.commit.is_some() || !task.record.leases.is_empty() || task.fetching.is_some()
+            task.record.commit.is_some()
+                || !task.record.leases.is_empty()
+                || task.fetching.is_some()
         });
         if depends && required.iter().all(|encoder| job.record.pins.contains_key(encoder)) {
             return;
@@ -214,7 +218,7 @@ impl Mesh {
                 *slots.entry(build).or_default() += u64::from(peer.slots().max(1));
             }
         }
-        slots.into_iter().max_by_key(|(_, slots)| *slots).map(|(build, _)| build.clone())
+        slots.into_iter().max_by_key(|(_, slots)| *slots).map(|(build, _)| *build)
     }
 
     pub(super) fn say_who_is_missing(&self, now: Time, job: &Job, task: &Task) -> String {
@@ -226,8 +230,11 @@ impl Mesh {
         let able = |peer: &&&Peer| peer.has_all(&requires);
         let connected = there.iter().filter(|peer| peer.is_usable()).count();
         if !there.iter().any(|peer| able(&peer) && peer.is_usable()) {
-            if there.iter().any(|peer| able(&peer) && peer.info.as_ref().is_some_and(|i| i.paused)) {
-                return format!("waiting for a paused agent with {names}; `dmc resume` lets it work");
+            if there.iter().any(|peer| able(&peer) && peer.info.as_ref().is_some_and(|i| i.paused))
+            {
+                return format!(
+                    "waiting for a paused agent with {names}; `dmc resume` lets it work"
+                );
             }
             return format!(
                 "waiting for an agent with a working {names}: none of the {connected} connected \

@@ -38,7 +38,10 @@ impl Mesh {
             match self.verdict_on(from, attempt, task) {
                 Verdict::Keep => self.adopt_lease(now, from, attempt, task, state, out),
                 verdict => {
-                    out.push(Output::Send { to: from, message: Message::Verdict { attempt, verdict } });
+                    out.push(Output::Send {
+                        to: from,
+                        message: Message::Verdict { attempt, verdict },
+                    });
                 }
             }
         }

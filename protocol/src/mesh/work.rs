@@ -135,9 +135,10 @@ impl Mesh {
             offers.remove(&job);
             return;
         }
-        let able = self.peers.get(self.me).is_some_and(|me| {
-            work.iter().any(|offered| me.has_all(&offered.requires))
-        });
+        let able = self
+            .peers
+            .get(self.me)
+            .is_some_and(|me| work.iter().any(|offered| me.has_all(&offered.requires)));
         let full = offers.len() >= self.config.offers_per_owner_max && !offers.contains_key(&job);
         if !able || full || self.work.paused || self.work.stopping {
             offers.remove(&job);
@@ -299,9 +300,9 @@ impl Mesh {
     /// Results that nobody fetched for a week go.
     pub(super) fn tick_work(&mut self, now: Time, out: &mut Vec<Output>) {
         let kept_ms = self.config.result_kept_ms;
-        let old = self.work.held.values().filter(|held| {
-            matches!(held.stage, Stage::Done { since, .. } if now.since_ms(since) > kept_ms)
-        });
+        let old = self.work.held.values().filter(
+            |held| matches!(held.stage, Stage::Done { since, .. } if now.since_ms(since) > kept_ms),
+        );
         let old: Vec<AttemptId> = old.map(|held| held.record.attempt).collect();
         for attempt in old {
             self.drop_held(attempt, out);
