@@ -415,6 +415,7 @@ impl Mesh {
 
     fn on_stop(&mut self, out: &mut Vec<Output>) {
         self.work.stopping = true;
+        self.return_work(out);
         for to in self.peers.connected() {
             out.push(Output::Send { to, message: Message::Goodbye });
         }

@@ -411,6 +411,13 @@ impl Mesh {
     ) {
         let Some(task) = self.jobs.task_mut(id) else { return };
         let Some((_, worker, _)) = task.fetching.take_if(|(of, ..)| *of == attempt) else { return };
+        if !failure.kind.blames() {
+            // The worker went away with the result, or this agent has no room for it: somebody
+            // may try again meanwhile, and the result stays welcome.
+            super::leases::expire(task, attempt);
+            task.save(out);
+            return;
+        }
         let message = Message::Verdict { attempt, verdict: Verdict::Drop };
         out.push(Output::Send { to: worker, message });
         self.attempt_failed(now, worker, attempt, id, failure, out);

@@ -227,7 +227,7 @@ impl Mesh {
     }
 }
 
-fn expire(task: &mut super::jobs::Task, attempt: AttemptId) {
+pub(super) fn expire(task: &mut super::jobs::Task, attempt: AttemptId) {
     task.leases.remove(&attempt);
     let fetched = task.fetching.is_some_and(|(of, ..)| of == attempt);
     if let Some(worker) = task.record.leases.remove(&attempt) {

@@ -297,6 +297,23 @@ impl Mesh {
         out.push(Output::Discard { attempt, blob: held.record.blob, result });
     }
 
+    /// This agent stops: other owners get unfinished attempts back at once. Its own stay queued and
+    /// go on after the next start.
+    pub(super) fn return_work(&mut self, out: &mut Vec<Output>) {
+        let me = self.me;
+        let theirs =
+            self.work.held.values().filter(|held| {
+                held.record.owner != me && !matches!(held.stage, Stage::Done { .. })
+            });
+        let theirs: Vec<_> =
+            theirs.map(|held| (held.record.attempt, held.record.owner, held.record.task)).collect();
+        for (attempt, to, task) in theirs {
+            self.drop_held(attempt, out);
+            let failure = Failure::new(FailureKind::Busy, "the agent stops");
+            out.push(Output::Send { to, message: Message::Failed { attempt, task, failure } });
+        }
+    }
+
     /// Results that nobody fetched for a week go.
     pub(super) fn tick_work(&mut self, now: Time, out: &mut Vec<Output>) {
         let kept_ms = self.config.result_kept_ms;

@@ -1,0 +1,327 @@
+//! The libp2p swarm and the task that owns it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dmc_protocol::codec;
+use dmc_protocol::id::AgentId;
+use dmc_protocol::message::Message;
+use dmc_store::Blobs;
+use futures::StreamExt;
+use libp2p::core::ConnectedPoint;
+use libp2p::identity::Keypair;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{DialError, NetworkBehaviour, Stream, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::dialer::{Dialer, Target};
+use super::{NetError, NetEvent, admission, agent, blobs, control, multiaddr, socket_addr};
+
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+const DIAL_TICK: Duration = Duration::from_millis(250);
+/// Frames that may wait for a slow peer before its stream is given up.
+const OUTBOX: usize = 1_024;
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    streams: libp2p_stream::Behaviour,
+    ping: ping::Behaviour,
+}
+
+/// What the rest of the agent, and the tasks of this module, ask of the swarm's task.
+pub(super) enum Command {
+    Send { to: AgentId, message: Message },
+    Know { peer: Option<PeerId>, addresses: Vec<Multiaddr> },
+    Forget { peer: PeerId },
+    StreamUp { peer: AgentId, outbox: mpsc::Sender<Vec<u8>>, number: oneshot::Sender<u64> },
+    StreamDown { peer: AgentId, number: u64 },
+    Disconnect { peer: PeerId },
+    Close { done: oneshot::Sender<()> },
+}
+
+/// The swarm and what belongs to it; consumed by [`Node::run`].
+pub(super) struct Node {
+    swarm: Swarm<Behaviour>,
+    dialer: Dialer,
+    control_streams: libp2p_stream::IncomingStreams,
+    blob_streams: libp2p_stream::IncomingStreams,
+    outboxes: BTreeMap<AgentId, BTreeMap<u64, mpsc::Sender<Vec<u8>>>>,
+    numbers: u64,
+    blobs: Blobs,
+    events: mpsc::Sender<NetEvent>,
+    commands: mpsc::Sender<Command>,
+    inbox: mpsc::Receiver<Command>,
+}
+
+impl Node {
+    pub(super) fn new(
+        key: Keypair,
+        listen: &[SocketAddr],
+        blobs: Blobs,
+        events: mpsc::Sender<NetEvent>,
+        commands: mpsc::Sender<Command>,
+        inbox: mpsc::Receiver<Command>,
+    ) -> Result<Node, NetError> {
+        let mut swarm = build_swarm(key)?;
+        for addr in listen {
+            let reason = |e: &dyn std::error::Error| e.to_string();
+            swarm
+                .listen_on(multiaddr(*addr))
+                .map_err(|e| NetError::Listen { addr: *addr, reason: reason(&e) })?;
+        }
+        let mut streams = swarm.behaviour().streams.new_control();
+        let setup = |e: libp2p_stream::AlreadyRegistered| NetError::Setup(e.to_string());
+        let control_streams = streams.accept(control::CONTROL).map_err(setup)?;
+        let blob_streams = streams.accept(blobs::BLOB).map_err(setup)?;
+        let dialer = Dialer::new(*swarm.local_peer_id());
+        let outboxes = BTreeMap::new();
+        Ok(Node {
+            swarm,
+            dialer,
+            control_streams,
+            blob_streams,
+            outboxes,
+            numbers: 0,
+            blobs,
+            events,
+            commands,
+            inbox,
+        })
+    }
+
+    pub(super) fn streams(&self) -> libp2p_stream::Control {
+        self.swarm.behaviour().streams.new_control()
+    }
+
+    /// Runs until a `Close` command. Accept loops only spawn: a slow one would lose streams.
+    pub(super) async fn run(mut self) {
+        let mut tick = tokio::time::interval(DIAL_TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm(event).await,
+                Some((peer, stream)) = self.control_streams.next() => self.accept_control(peer, stream),
+                Some((peer, stream)) = self.blob_streams.next() => self.accept_blobs(peer, stream),
+                command = self.inbox.recv() => match command {
+                    Some(Command::Close { done }) => return self.close(done).await,
+                    Some(command) => self.on_command(command).await,
+                    None => return,
+                },
+                _ = tick.tick() => self.dial_due(),
+            }
+        }
+    }
+
+    async fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Send { to, message } => self.send(to, &message),
+            Command::Know { peer, addresses } => {
+                self.dialer.know(Instant::now(), peer, addresses);
+                self.dial_due();
+            }
+            Command::Forget { peer } => self.dialer.forget(peer),
+            Command::StreamUp { peer, outbox, number } => {
+                self.numbers += 1;
+                let first = self.outboxes.get(&peer).is_none_or(BTreeMap::is_empty);
+                self.outboxes.entry(peer).or_default().insert(self.numbers, outbox);
+                if first {
+                    let _ = self.events.send(NetEvent::Up(peer)).await;
+                }
+                let _ = number.send(self.numbers);
+            }
+            Command::StreamDown { peer, number } => self.on_stream_down(peer, number).await,
+            Command::Disconnect { peer } => {
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            Command::Close { .. } => {} // handled by the loop
+        }
+    }
+
+    async fn on_stream_down(&mut self, peer: AgentId, number: u64) {
+        let Some(open) = self.outboxes.get_mut(&peer) else { return };
+        if open.remove(&number).is_none() || !open.is_empty() {
+            return;
+        }
+        self.outboxes.remove(&peer);
+        let _ = self.events.send(NetEvent::Down(peer)).await;
+        // A connection without a control stream is useless: begin anew.
+        if let Some(peer) = crate::identity::peer_id(peer) {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    fn send(&mut self, to: AgentId, message: &Message) {
+        let Some(open) = self.outboxes.get_mut(&to) else { return };
+        let frame = match codec::encode(message) {
+            Ok(frame) => frame,
+            Err(e) => return warn!(peer = %to, message = message.name(), "not sent: {e}"),
+        };
+        let Some((&number, outbox)) = open.iter().next() else { return };
+        if outbox.try_send(frame).is_err() {
+            // Full or closed: a peer that takes nothing is as good as gone. Dropping the sender
+            // ends the stream's task, which reports the end.
+            debug!(peer = %to.short(), "control stream given up: the peer is too slow");
+            open.remove(&number);
+            let commands = self.commands.clone();
+            let down = Command::StreamDown { peer: to, number };
+            if open.is_empty() {
+                open.insert(number, mpsc::channel(1).0);
+            }
+            tokio::spawn(async move { commands.send(down).await });
+        }
+    }
+
+    async fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => {
+                if let Some(addr) = socket_addr(&address) {
+                    let _ = self.events.send(NetEvent::Listening(addr)).await;
+                }
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+                self.on_connected(peer_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                self.dialer.disconnected(Instant::now(), peer_id);
+            }
+            SwarmEvent::OutgoingConnectionError {
+                error: DialError::LocalPeerId { address },
+                ..
+            } => {
+                self.dialer.is_self(&address);
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
+                debug!(peer = ?peer_id, "cannot connect: {error}");
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                peer,
+                result: Err(e),
+                ..
+            })) => {
+                debug!(%peer, "no answer to a ping: {e}");
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
+        let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else {
+            info!(%peer, "refused: not a member of the mesh");
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        };
+        let dialled = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => Some(address),
+            ConnectedPoint::Listener { .. } => None,
+        };
+        self.dialer.connected(Instant::now(), peer, dialled);
+        if dialled.is_none() {
+            return; // the dialling side opens the control stream
+        }
+        let (streams, events, commands) =
+            (self.streams(), self.events.clone(), self.commands.clone());
+        tokio::spawn(async move {
+            match control::open(streams, peer).await {
+                Ok(stream) => run_control(id, stream, events, commands).await,
+                Err(reason) => {
+                    debug!(%peer, "no control stream: {reason}");
+                    let _ = commands.send(Command::Disconnect { peer }).await;
+                }
+            }
+        });
+    }
+
+    fn accept_control(&self, peer: PeerId, mut stream: Stream) {
+        let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else { return };
+        let (events, commands) = (self.events.clone(), self.commands.clone());
+        tokio::spawn(async move {
+            if control::greet(&mut stream).await.is_ok() {
+                run_control(id, stream, events, commands).await;
+            }
+        });
+    }
+
+    fn accept_blobs(&self, peer: PeerId, stream: Stream) {
+        if !agent(&peer).is_some_and(admission::admits) {
+            return;
+        }
+        let blobs = self.blobs.clone();
+        tokio::spawn(async move {
+            if let Err(e) = blobs::serve(stream, blobs).await {
+                debug!(%peer, "a blob stream ended: {e}");
+            }
+        });
+    }
+
+    fn dial_due(&mut self) {
+        for (target, addresses) in self.dialer.due(Instant::now()) {
+            let options = match target {
+                Target::Peer(peer) => DialOpts::peer_id(peer)
+                    .addresses(addresses)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .build(),
+                Target::Address(address) => address.into(),
+            };
+            if let Err(e) = self.swarm.dial(options) {
+                debug!("not dialled: {e}");
+            }
+        }
+    }
+
+    /// Lets what was said leave: closing the outboxes ends each stream after its last frame.
+    async fn close(mut self, done: oneshot::Sender<()>) {
+        self.outboxes.clear();
+        let flush = tokio::time::sleep(Duration::from_millis(300));
+        tokio::pin!(flush);
+        loop {
+            tokio::select! {
+                _ = self.swarm.select_next_some() => {}
+                () = &mut flush => break,
+            }
+        }
+        let _ = done.send(());
+    }
+}
+
+fn build_swarm(key: Keypair) -> Result<Swarm<Behaviour>, NetError> {
+    let setup = |e: &dyn std::fmt::Display| NetError::Setup(e.to_string());
+    let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
+    let swarm = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|e| setup(&e))?
+        .with_behaviour(|_| Behaviour {
+            streams: libp2p_stream::Behaviour::new(),
+            ping: ping::Behaviour::new(ping),
+        })
+        .map_err(|e| setup(&e))?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+        .build();
+    Ok(swarm)
+}
+
+/// One control stream from its registration to its end. Nothing is read before the runtime has
+/// been told that the peer is there.
+async fn run_control(
+    peer: AgentId,
+    stream: Stream,
+    events: mpsc::Sender<NetEvent>,
+    commands: mpsc::Sender<Command>,
+) {
+    let (outbox, frames) = mpsc::channel(OUTBOX);
+    let (number, registered) = oneshot::channel();
+    if commands.send(Command::StreamUp { peer, outbox, number }).await.is_err() {
+        return;
+    }
+    let Ok(number) = registered.await else { return };
+    let reason = control::pump(stream, frames, peer, &events).await;
+    debug!(peer = %peer.short(), "control stream ended: {reason}");
+    let _ = commands.send(Command::StreamDown { peer, number }).await;
+}

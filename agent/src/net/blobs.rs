@@ -1,0 +1,262 @@
+//! Blobs on streams of their own: verified chunk by chunk, resumable, four streams at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dmc_protocol::codec;
+use dmc_protocol::id::{AgentId, BlobId, BlobRef};
+use dmc_store::{Blobs, CHUNK_BYTES, Manifest, Partial, StoreError};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::swarm::Stream;
+use libp2p::{PeerId, StreamProtocol};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::control::{read_frame_up_to, write_frame};
+use super::{Net, admission};
+
+/// The protocol's name in libp2p's negotiation.
+pub(super) const BLOB: StreamProtocol = StreamProtocol::new("/dmc/blob/1");
+const STREAMS: usize = 4;
+/// Chunks asked for at a time on one stream: enough that the answer never waits for the question.
+const CHUNKS_PER_REQUEST: usize = 8;
+const REQUEST_BYTES_MAX: usize = 1_024;
+/// A manifest has 32 bytes for each MiB: this serves blobs up to 256 GiB.
+const MANIFEST_BYTES_MAX: usize = 8 << 20;
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A chunk of 1 MiB that takes longer than this comes at less than 35 kB a second.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+/// A requester that is silent for this long is gone.
+const SERVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    Manifest(BlobId),
+    Chunks { id: BlobId, indices: Vec<u32> },
+}
+
+/// Why a blob could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The peer cannot be reached.
+    #[error("cannot reach the peer: {0}")]
+    Unreachable(String),
+    /// The connection broke or was too slow.
+    #[error("the transfer broke off")]
+    Broken(#[source] io::Error),
+    /// The peer does not have the blob.
+    #[error("the peer cannot serve it: {0}")]
+    Refused(String),
+    /// What the peer sent is not what was asked for.
+    #[error("the peer sent wrong data: {0}")]
+    Wrong(String),
+    /// The own store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl FetchError {
+    /// Whether the peer is to blame, so that to ask it again makes no sense.
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, FetchError::Wrong(_))
+    }
+}
+
+impl From<io::Error> for FetchError {
+    fn from(e: io::Error) -> FetchError {
+        FetchError::Broken(e)
+    }
+}
+
+/// Answers the requests of one inbound stream until it ends.
+pub(super) async fn serve(mut stream: Stream, blobs: Blobs) -> io::Result<()> {
+    loop {
+        let request = timeout(SERVE_TIMEOUT, read_frame_up_to(&mut stream, REQUEST_BYTES_MAX));
+        let request = match request.await {
+            Ok(Ok(frame)) => frame,
+            Ok(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Ok(Err(e)) => return Err(e),
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        let request: Request = codec::from_bytes(&request, REQUEST_BYTES_MAX)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        match request {
+            Request::Manifest(id) => send_manifest(&mut stream, &blobs, id).await?,
+            Request::Chunks { id, indices } => {
+                for index in indices.into_iter().take(CHUNKS_PER_REQUEST) {
+                    send_chunk(&mut stream, &blobs, id, index).await?;
+                }
+                stream.flush().await?;
+            }
+        }
+    }
+}
+
+async fn send_manifest(stream: &mut Stream, blobs: &Blobs, id: BlobId) -> io::Result<()> {
+    let blobs = blobs.clone();
+    let manifest = blocking(move || blobs.manifest(id)).await;
+    let body = match manifest {
+        Ok(manifest) => codec::to_bytes(&Ok::<&Manifest, String>(&manifest)),
+        Err(e) => codec::to_bytes(&Err::<Manifest, String>(e.to_string())),
+    };
+    write_frame(stream, &body.map_err(io::Error::other)?).await
+}
+
+async fn send_chunk(stream: &mut Stream, blobs: &Blobs, id: BlobId, index: u32) -> io::Result<()> {
+    let blobs = blobs.clone();
+    let write = async {
+        match blocking(move || blobs.read_chunk(id, index)).await {
+            Ok(chunk) => {
+                let length = u32::try_from(chunk.len()).map_err(io::Error::other)?;
+                stream.write_all(&length.to_le_bytes()).await?;
+                stream.write_all(&chunk).await
+            }
+            // Length zero is no chunk: the reason follows.
+            Err(e) => {
+                stream.write_all(&0u32.to_le_bytes()).await?;
+                write_frame(stream, e.to_string().as_bytes()).await
+            }
+        }
+    };
+    timeout(SERVE_TIMEOUT, write).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
+    }
+}
+
+impl Net {
+    /// Fetches a blob into the store; chunks that an earlier try brought are not fetched again.
+    pub async fn fetch(
+        &self,
+        from: AgentId,
+        blob: BlobRef,
+        blobs: &Blobs,
+    ) -> Result<(), FetchError> {
+        if blobs.contains(blob.id) {
+            return Ok(());
+        }
+        let peer = crate::identity::peer_id(from)
+            .filter(|_| admission::admits(from))
+            .ok_or_else(|| FetchError::Unreachable("not a member".to_owned()))?;
+        let mut first = self.open_blob_stream(peer).await?;
+        let manifest = fetch_manifest(&mut first, blob).await?;
+        let store = blobs.clone();
+        let partial = blocking(move || store.begin_partial(&manifest)).await?;
+        self.fetch_missing(peer, first, &partial).await?;
+        blocking(move || partial.finish()).await?;
+        Ok(())
+    }
+
+    async fn fetch_missing(
+        &self,
+        peer: PeerId,
+        first: Stream,
+        partial: &Partial,
+    ) -> Result<(), FetchError> {
+        let missing = partial.missing();
+        let runs: Vec<Vec<u32>> = missing.chunks(CHUNKS_PER_REQUEST).map(<[u32]>::to_vec).collect();
+        let streams = STREAMS.min(runs.len());
+        let queue = Arc::new(Mutex::new(runs.into_iter().rev().collect::<Vec<_>>()));
+        let mut first = Some(first);
+        let mut tasks = JoinSet::new();
+        for _ in 0..streams {
+            let stream = match first.take() {
+                Some(stream) => stream,
+                None => self.open_blob_stream(peer).await?,
+            };
+            tasks.spawn(fetch_runs(stream, partial.clone(), Arc::clone(&queue)));
+        }
+        while let Some(done) = tasks.join_next().await {
+            match done {
+                Ok(result) => result?,
+                Err(stopped) if stopped.is_panic() => {
+                    std::panic::resume_unwind(stopped.into_panic())
+                }
+                Err(_) => return Err(FetchError::Broken(io::ErrorKind::Interrupted.into())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_blob_stream(&self, peer: PeerId) -> Result<Stream, FetchError> {
+        let mut streams = self.streams.clone();
+        let open = timeout(OPEN_TIMEOUT, async move { streams.open_stream(peer, BLOB).await });
+        match open.await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(e)) => Err(FetchError::Unreachable(e.to_string())),
+            Err(_) => Err(FetchError::Unreachable("no answer in time".to_owned())),
+        }
+    }
+}
+
+async fn ask(stream: &mut Stream, request: &Request) -> Result<(), FetchError> {
+    let body = codec::to_bytes(request).map_err(io::Error::other)?;
+    Ok(write_frame(stream, &body).await?)
+}
+
+async fn fetch_manifest(stream: &mut Stream, blob: BlobRef) -> Result<Manifest, FetchError> {
+    let frame = timeout(CHUNK_TIMEOUT, async {
+        ask(stream, &Request::Manifest(blob.id)).await?;
+        Ok::<_, FetchError>(read_frame_up_to(stream, MANIFEST_BYTES_MAX).await?)
+    });
+    let frame = frame.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let answer: Result<Manifest, String> = codec::from_bytes(&frame, MANIFEST_BYTES_MAX)
+        .map_err(|e| FetchError::Wrong(e.to_string()))?;
+    let manifest = answer.map_err(FetchError::Refused)?;
+    manifest.verify_shape().map_err(|e| FetchError::Wrong(e.to_string()))?;
+    if manifest.id != blob.id || manifest.bytes != blob.bytes {
+        return Err(FetchError::Wrong("the manifest is that of another blob".to_owned()));
+    }
+    Ok(manifest)
+}
+
+async fn fetch_runs(
+    mut stream: Stream,
+    partial: Partial,
+    queue: Arc<Mutex<Vec<Vec<u32>>>>,
+) -> Result<(), FetchError> {
+    let id = partial.manifest().id;
+    while let Some(indices) = { queue.lock().await.pop() } {
+        let request = Request::Chunks { id, indices: indices.clone() };
+        ask(&mut stream, &request).await?;
+        for index in indices {
+            let read = timeout(CHUNK_TIMEOUT, read_chunk(&mut stream));
+            let chunk = read.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let partial = partial.clone();
+            blocking(move || partial.write_chunk(index, &chunk)).await.map_err(blame)?;
+        }
+    }
+    Ok(())
+}
+
+fn blame(error: StoreError) -> FetchError {
+    match error {
+        StoreError::WrongHash { .. } => FetchError::Wrong(error.to_string()),
+        other => FetchError::Store(other),
+    }
+}
+
+async fn read_chunk(stream: &mut Stream) -> Result<Vec<u8>, FetchError> {
+    let mut length = [0u8; 4];
+    stream.read_exact(&mut length).await?;
+    let length = u32::from_le_bytes(length);
+    if length == 0 {
+        let reason = read_frame_up_to(stream, REQUEST_BYTES_MAX).await?;
+        return Err(FetchError::Refused(String::from_utf8_lossy(&reason).into_owned()));
+    }
+    if u64::from(length) > CHUNK_BYTES {
+        return Err(FetchError::Wrong(format!("a chunk of {length} bytes")));
+    }
+    let mut chunk = vec![0u8; length as usize];
+    stream.read_exact(&mut chunk).await?;
+    Ok(chunk)
+}

@@ -1,0 +1,131 @@
+//! The control stream: length-prefixed frames of [`dmc_protocol::codec`].
+//!
+//! The dialling side opens it. libp2p-stream may drop an inbound stream without a word when the
+//! acceptor is slow, so the acceptor says one empty frame first; until that arrives the stream
+//! does not count.
+
+use std::io;
+use std::time::Duration;
+
+use dmc_protocol::codec;
+use dmc_protocol::config::FRAME_BYTES_MAX;
+use dmc_protocol::id::AgentId;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::swarm::Stream;
+use libp2p::{PeerId, StreamProtocol};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::NetEvent;
+
+/// The protocol's name in libp2p's negotiation.
+pub(super) const CONTROL: StreamProtocol = StreamProtocol::new("/dmc/control/1");
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+const OPEN_TRIES: u32 = 3;
+/// A peer that does not take a frame for this long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Opens the stream and waits for the acceptor's word.
+pub(super) async fn open(
+    mut streams: libp2p_stream::Control,
+    peer: PeerId,
+) -> Result<Stream, String> {
+    let mut last = String::new();
+    for attempt in 0..OPEN_TRIES {
+        tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+        let opened = timeout(OPEN_TIMEOUT, async {
+            let mut stream = streams.open_stream(peer, CONTROL).await.map_err(|e| e.to_string())?;
+            match read_frame(&mut stream).await {
+                Ok(frame) if frame.is_empty() => Ok(stream),
+                Ok(_) => Err("the peer did not greet".to_owned()),
+                Err(e) => Err(e.to_string()),
+            }
+        });
+        match opened.await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(reason)) => last = reason,
+            Err(_) => "no answer in time".clone_into(&mut last),
+        }
+    }
+    Err(last)
+}
+
+/// The acceptor's first word.
+pub(super) async fn greet(stream: &mut Stream) -> io::Result<()> {
+    write_frame(stream, &[]).await
+}
+
+/// Reads and writes frames until either side ends; returns why.
+pub(super) async fn pump(
+    stream: Stream,
+    mut outbox: mpsc::Receiver<Vec<u8>>,
+    from: AgentId,
+    events: &mpsc::Sender<NetEvent>,
+) -> String {
+    let (mut reader, mut writer) = stream.split();
+    let read = async {
+        loop {
+            let frame = match read_frame(&mut reader).await {
+                Ok(frame) => frame,
+                Err(e) => return e.to_string(),
+            };
+            match codec::decode(&frame) {
+                Ok(message) => {
+                    if events.send(NetEvent::Message(from, message)).await.is_err() {
+                        return "this agent stops".to_owned();
+                    }
+                }
+                Err(e) => return format!("the peer sent what is no message: {e}"),
+            }
+        }
+    };
+    let write = async {
+        while let Some(frame) = outbox.recv().await {
+            match timeout(WRITE_TIMEOUT, write_frame(&mut writer, &frame)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => return e.to_string(),
+                Err(_) => return "the peer takes no data".to_owned(),
+            }
+        }
+        let _ = writer.close().await;
+        "closed here".to_owned()
+    };
+    tokio::select! { reason = read => reason, reason = write => reason }
+}
+
+/// One frame: four bytes of length, little endian, then the body. The length is checked before
+/// anything is allocated.
+pub(super) async fn read_frame<R>(reader: &mut R) -> io::Result<Vec<u8>>
+where
+    R: futures::AsyncRead + Unpin,
+{
+    read_frame_up_to(reader, FRAME_BYTES_MAX).await
+}
+
+/// As [`read_frame`], with a limit of the caller's.
+pub(super) async fn read_frame_up_to<R>(reader: &mut R, bytes_max: usize) -> io::Result<Vec<u8>>
+where
+    R: futures::AsyncRead + Unpin,
+{
+    let mut length = [0u8; 4];
+    reader.read_exact(&mut length).await?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > bytes_max {
+        let reason = format!("a frame of {length} bytes is over the limit of {bytes_max}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    let mut body = vec![0u8; length];
+    reader.read_exact(&mut body).await?;
+    Ok(body)
+}
+
+/// Writes one frame and flushes it.
+pub(super) async fn write_frame<W>(writer: &mut W, body: &[u8]) -> io::Result<()>
+where
+    W: futures::AsyncWrite + Unpin,
+{
+    let length = u32::try_from(body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    writer.write_all(&length.to_le_bytes()).await?;
+    writer.write_all(body).await?;
+    writer.flush().await
+}
