@@ -9,25 +9,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use dmc_protocol::id::BlobId;
 
 use crate::error::StoreError;
 use crate::external::External;
-use crate::files::{self, Temp, lock};
+use crate::files::{self, lock};
 use crate::gc::Idle;
-use crate::hash::{hash_file, hash_open_file, read_range};
+use crate::hash::{hash_file, read_range};
 use crate::manifest::Manifest;
 use crate::partial::PartialEntry;
 
 /// Ending of the file that holds a blob's manifest.
 const CHUNKS_SUFFIX: &str = ".chunks";
-/// Begins the names that this file makes in `tmp/`; others may use the directory as well.
-pub(crate) const TEMP_PREFIX: &str = "store-";
 /// Manifests kept in memory: enough for all transfers at a time.
 const MANIFESTS_CACHED: usize = 16;
 
@@ -48,15 +45,6 @@ impl Default for BlobLimits {
     }
 }
 
-/// What becomes of a file that is imported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Import {
-    /// It becomes the blob: renamed where possible, else copied and removed.
-    Move,
-    /// It stays, and is copied.
-    Copy,
-}
-
 /// The blobs of an agent: cheap to clone, shared by all threads.
 #[derive(Clone)]
 pub struct Blobs(pub(crate) Arc<Inner>);
@@ -67,7 +55,7 @@ pub(crate) struct Inner {
     pub(crate) state: Mutex<State>,
     pub(crate) externals: RwLock<BTreeMap<BlobId, Arc<External>>>,
     manifests: Mutex<VecDeque<Arc<Manifest>>>,
-    temp_next: AtomicU64,
+    pub(crate) temp_next: AtomicU64,
 }
 
 #[derive(Default)]
@@ -113,69 +101,6 @@ impl Blobs {
             manifests: Mutex::default(),
             temp_next: AtomicU64::new(0),
         })))
-    }
-
-    /// A directory on the same file system, for files to be imported by [`Import::Move`]. It is
-    /// emptied when the store is opened, and at no other time.
-    pub fn temp_dir(&self) -> PathBuf {
-        self.0.root.join("tmp")
-    }
-
-    /// Stores a file. An identical blob that is already here is replaced, which also mends it.
-    pub fn import(&self, path: &Path, import: Import) -> Result<Arc<Manifest>, StoreError> {
-        let failed = |e| StoreError::io("read", path, e);
-        let meta = fs::metadata(path).map_err(failed)?;
-        if !meta.is_file() {
-            return Err(failed(std::io::Error::other("it is not a file")));
-        }
-        let tmp = self.temp_dir();
-        let here = fs::metadata(&tmp).map_err(|e| StoreError::io("read", &tmp, e))?;
-        if import == Import::Move && meta.dev() == here.dev() {
-            self.check_room(meta.len(), 0)?;
-            return self.import_from(path);
-        }
-        self.check_room(meta.len(), meta.len())?;
-        // What is hashed is the copy, so that a change of the original cannot come between.
-        let temp = self.temp()?;
-        fs::copy(path, temp.path()).map_err(|e| StoreError::io("copy to", temp.path(), e))?;
-        let manifest = self.import_from(temp.path())?;
-        if import == Import::Move {
-            files::remove_file(path)?;
-        }
-        Ok(manifest)
-    }
-
-    /// Makes a file on the same file system a blob.
-    fn import_from(&self, path: &Path) -> Result<Arc<Manifest>, StoreError> {
-        let file = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
-        let manifest = hash_open_file(&file, path)?;
-        file.sync_all().map_err(|e| StoreError::io("sync", path, e))?;
-        self.place(path, &Arc::new(manifest))
-    }
-
-    /// Moves synced bytes to their name; durable when it returns.
-    pub(crate) fn place(
-        &self,
-        data: &Path,
-        manifest: &Arc<Manifest>,
-    ) -> Result<Arc<Manifest>, StoreError> {
-        let path = self.blob_path(manifest.id);
-        if let Some(shard) = path.parent() {
-            files::create_dir(shard)?;
-        }
-        let temp = self.temp()?;
-        files::write_synced(temp.path(), &manifest.to_file()?)?;
-        {
-            // Under the lock, so that a sweep cannot remove it in between.
-            let mut state = lock(&self.0.state);
-            files::rename(temp.path(), &chunks_path(&path))?;
-            files::rename(data, &path)?;
-            state.blobs.insert(manifest.id, manifest.bytes);
-            state.idle.touch(manifest.id);
-        }
-        files::sync_parent(&path)?;
-        self.remember(manifest);
-        Ok(manifest.clone())
     }
 
     /// Hashes a file where it is, without storing it.
@@ -248,7 +173,10 @@ impl Blobs {
         let range = manifest.chunk_range(index)?;
         let path = self.blob_path(id);
         let corrupt = || StoreError::Corrupt { path: path.clone(), index: Some(index) };
-        let file = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
+        let file = File::open(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => corrupt(),
+            _ => StoreError::io("open", &path, e),
+        })?;
         let mut data = vec![0; (range.end - range.start) as usize];
         match read_range(&file, &path, range.start, &mut data) {
             Err(StoreError::SourceChanged { .. }) => return Err(corrupt()),
@@ -256,6 +184,22 @@ impl Blobs {
         }
         manifest.verify_chunk(index, &data).map_err(|_| corrupt())?;
         Ok(data)
+    }
+
+    /// Reads a whole stored blob. A damaged one is removed, even when it is pinned, so that it can
+    /// be fetched again; its pins stay.
+    pub fn verify(&self, id: BlobId) -> Result<(), StoreError> {
+        if !lock(&self.0.state).blobs.contains_key(&id) {
+            return Err(StoreError::NoBlob { id });
+        }
+        let path = self.blob_path(id);
+        match hash_file(&path) {
+            Ok(manifest) if manifest.id == id => return Ok(()),
+            Err(error) if path.exists() => return Err(error),
+            _ => {}
+        }
+        self.0.remove_blob(&mut lock(&self.0.state), id)?;
+        Err(StoreError::Corrupt { path, index: None })
     }
 
     /// Removes a blob and what there is of its transfer. Refused while it is pinned or being
@@ -283,30 +227,15 @@ impl Blobs {
         lock(&self.0.state).blobs.iter().map(|(id, bytes)| (*id, *bytes)).collect()
     }
 
-    /// Refuses when `bytes` more exceed the quota, or `new_bytes` more leave too little free.
-    fn check_room(&self, bytes: u64, new_bytes: u64) -> Result<(), StoreError> {
-        self.0.check_room(&lock(&self.0.state), bytes, new_bytes)
-    }
-
     pub(crate) fn blob_path(&self, id: BlobId) -> PathBuf {
         self.0.blob_path(id)
     }
 
-    fn remember(&self, manifest: &Arc<Manifest>) {
+    pub(crate) fn remember(&self, manifest: &Arc<Manifest>) {
         let mut manifests = lock(&self.0.manifests);
         manifests.retain(|known| known.id != manifest.id);
         manifests.push_front(manifest.clone());
         manifests.truncate(MANIFESTS_CACHED);
-    }
-
-    /// A fresh name in the temporary directory; what is made there goes when this is dropped.
-    pub(crate) fn temp(&self) -> Result<BlobTemp, StoreError> {
-        let number = self.0.temp_next.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{TEMP_PREFIX}{number}");
-        let temp = Temp(self.temp_dir().join(&name));
-        files::remove_all(&temp.0)?;
-        lock(&self.0.state).temps.insert(name.clone());
-        Ok(BlobTemp { blobs: self.clone(), name, temp })
     }
 }
 
@@ -314,24 +243,6 @@ impl Inner {
     pub(crate) fn blob_path(&self, id: BlobId) -> PathBuf {
         let name = id.to_string();
         self.root.join("blobs").join(&name[..2]).join(name)
-    }
-
-    pub(crate) fn check_room(
-        &self,
-        state: &State,
-        bytes: u64,
-        new_bytes: u64,
-    ) -> Result<(), StoreError> {
-        let (used, quota) = (state.usage(), self.limits.quota_bytes);
-        if used.saturating_add(bytes) > quota {
-            return Err(StoreError::Quota { path: self.root.clone(), bytes, used, quota });
-        }
-        let needed = new_bytes.saturating_add(self.limits.free_bytes_min);
-        if new_bytes > 0 && files::free_space(&self.root)? < needed {
-            let path = self.root.clone();
-            return Err(StoreError::DiskFull { action: "store a blob in", path });
-        }
-        Ok(())
     }
 
     pub(crate) fn remove_blob(&self, state: &mut State, id: BlobId) -> Result<(), StoreError> {
@@ -346,26 +257,7 @@ impl Inner {
     }
 }
 
-/// A temporary name in use, which a sweep leaves alone.
-pub(crate) struct BlobTemp {
-    blobs: Blobs,
-    name: String,
-    temp: Temp,
-}
-
-impl BlobTemp {
-    pub(crate) fn path(&self) -> &Path {
-        &self.temp.0
-    }
-}
-
-impl Drop for BlobTemp {
-    fn drop(&mut self) {
-        lock(&self.blobs.0.state).temps.remove(&self.name);
-    }
-}
-
-fn chunks_path(blob: &Path) -> PathBuf {
+pub(crate) fn chunks_path(blob: &Path) -> PathBuf {
     let mut name = blob.as_os_str().to_owned();
     name.push(CHUNKS_SUFFIX);
     PathBuf::from(name)

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use dmc_protocol::id::BlobId;
 use dmc_protocol::time::Time;
 
-use crate::blobs::{Blobs, Inner, State, TEMP_PREFIX};
+use crate::blobs::{Blobs, Inner, State};
 use crate::error::StoreError;
 use crate::files::{self, lock};
+use crate::import::TEMP_PREFIX;
 use crate::partial::PartialEntry;
 
 /// Something that could be swept.

@@ -1,0 +1,233 @@
+use std::time::Duration;
+
+use dmc_store::{
+    Batch, BlobLimits, KEY_BYTES_MAX, Kv, Record, Store, StoreError, Table, VALUE_BYTES_MAX,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{bytes, child};
+
+fn put(table: Table, key: &[u8], value: &[u8]) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(table, key, value.to_vec());
+    batch
+}
+
+/// Both kinds of database must behave the same.
+fn each_kind(check: impl Fn(&Kv)) {
+    check(&Kv::memory());
+    let dir = tempfile::tempdir().unwrap();
+    check(&Kv::open(dir.path()).unwrap());
+}
+
+#[test]
+fn tables_are_apart_and_scans_go_by_pages() {
+    each_kind(|kv| {
+        let mut batch = Batch::new();
+        for number in 0..25u8 {
+            batch.put(Table::Tasks, &[1, number], vec![number]);
+            batch.put(Table::Tasks, &[2, number], vec![number]);
+        }
+        batch.put(Table::Attempts, &[1, 0], vec![9]);
+        kv.commit_blocking(batch).unwrap();
+
+        let (mut seen, mut from) = (Vec::new(), None);
+        loop {
+            let page = kv.scan(Table::Tasks, &[1], from.as_deref(), 10).unwrap();
+            assert!(page.len() <= 10);
+            let Some((last, _)) = page.last() else { break };
+            from = Some(last.clone());
+            seen.extend(page);
+        }
+        let expected: Vec<_> = (0..25u8).map(|n| (vec![1, n], vec![n])).collect();
+        assert_eq!(seen, expected);
+        assert_eq!(kv.get(Table::Attempts, &[1, 0]).unwrap(), Some(vec![9]));
+        assert_eq!(kv.get(Table::Jobs, &[1, 0]).unwrap(), None);
+        // A start before the prefix does not leave the prefix.
+        assert_eq!(kv.scan(Table::Tasks, &[2], Some(&[0]), 1).unwrap(), [(vec![2, 0], vec![0])]);
+        assert_eq!(kv.scan(Table::Tasks, &[3], None, 1).unwrap(), []);
+    });
+}
+
+#[test]
+fn later_writes_win_and_deletes_delete() {
+    each_kind(|kv| {
+        let mut batch = put(Table::Jobs, b"a", b"1");
+        batch.append(put(Table::Jobs, b"a", b"2"));
+        batch.append(put(Table::Jobs, b"b", b"3"));
+        batch.delete(Table::Jobs, b"b");
+        kv.commit_blocking(batch).unwrap();
+        assert_eq!(kv.get(Table::Jobs, b"a").unwrap().unwrap(), b"2");
+        assert_eq!(kv.get(Table::Jobs, b"b").unwrap(), None);
+    });
+}
+
+#[test]
+fn a_batch_with_something_too_large_changes_nothing() {
+    each_kind(|kv| {
+        for bad in [
+            put(Table::Jobs, b"big", &vec![0; VALUE_BYTES_MAX + 1]),
+            put(Table::Jobs, &[0; KEY_BYTES_MAX + 1], b""),
+        ] {
+            let mut batch = put(Table::Jobs, b"small", b"1");
+            batch.append(bad);
+            let error = kv.commit_blocking(batch).unwrap_err();
+            assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+            assert_eq!(kv.get(Table::Jobs, b"small").unwrap(), None);
+        }
+    });
+}
+
+#[test]
+fn many_tasks_commit_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Kv::open(dir.path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        // More than the queue holds, so that some have to wait for room.
+        let commits: Vec<_> = (0..3000u32)
+            .map(|n| tokio::spawn(kv.commit(put(Table::Tasks, &n.to_be_bytes(), &[1; 100]))))
+            .collect();
+        for commit in commits {
+            commit.await.unwrap().unwrap();
+        }
+        // Blocking inside a runtime is unkind, but no panic.
+        kv.commit_blocking(put(Table::Jobs, b"x", b"1")).unwrap();
+    });
+    drop(kv);
+    let kv = Kv::open(dir.path()).unwrap();
+    assert_eq!(kv.scan(Table::Tasks, b"", None, usize::MAX).unwrap().len(), 3000);
+}
+
+#[test]
+fn calls_are_applied_in_order_even_when_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Kv::open(dir.path()).unwrap();
+    for number in 0..200u8 {
+        drop(kv.commit(put(Table::Counters, b"n", &[number])));
+    }
+    kv.commit_blocking(Batch::new()).unwrap();
+    assert_eq!(kv.get(Table::Counters, b"n").unwrap(), Some(vec![199]));
+}
+
+#[test]
+fn large_values_stay_in_the_synced_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Kv::open(dir.path()).unwrap();
+    for round in 0..4u8 {
+        for number in 0..60u8 {
+            let mut batch = Batch::new();
+            for part in 0..5u8 {
+                let key = [&[number, part][..], &[7; KEY_BYTES_MAX - 2]].concat();
+                batch.put(Table::Tasks, &key, bytes(VALUE_BYTES_MAX, number ^ part ^ round));
+            }
+            kv.commit_blocking(batch).unwrap();
+        }
+    }
+    // Where sled puts what does not fit its log; it never syncs these.
+    let outside = std::fs::read_dir(dir.path().join("blobs")).unwrap().count();
+    assert_eq!(outside, 0);
+    drop(kv);
+    let kv = Kv::open(dir.path()).unwrap();
+    assert_eq!(kv.scan(Table::Tasks, b"", None, usize::MAX).unwrap().len(), 300);
+}
+
+#[test]
+fn child_holds_the_store() {
+    let Some(dir) = child::directory() else { return };
+    let _store = Store::open(&dir, BlobLimits::default()).unwrap();
+    println!("\nopen");
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_second_process_is_told_who_has_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut holder, mut stdout) = child::spawn("kv::child_holds_the_store", dir.path());
+    let mut line = String::new();
+    while line != "open\n" {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut stdout, &mut line).unwrap() > 0);
+    }
+    let error = Store::open(dir.path(), BlobLimits::default()).err().unwrap();
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("process {}", holder.id())), "{error}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    Store::open(dir.path(), BlobLimits::default()).unwrap();
+}
+
+#[test]
+fn a_newer_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Kv::open(dir.path()).unwrap());
+    {
+        let db = sled::Config::new().path(dir.path()).segment_size(8 << 20).open().unwrap();
+        db.insert(b"\xffformat", &2u16.to_le_bytes()).unwrap();
+        db.flush().unwrap();
+    }
+    let error = Kv::open(dir.path()).err().unwrap();
+    assert!(matches!(error, StoreError::NewerStore { found: 2, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn damaged_files_are_errors_not_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Kv::open(dir.path()).unwrap();
+    kv.commit_blocking(put(Table::Jobs, b"a", &bytes(5000, 1))).unwrap();
+    drop(kv);
+    std::fs::write(dir.path().join("conf"), bytes(100, 2)).unwrap();
+    let error = Kv::open(dir.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Database { .. }), "{error}");
+    std::fs::write(dir.path().join("lock"), "not a pid").unwrap();
+    assert!(Kv::open(&dir.path().join("conf")).is_err());
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Old(u8);
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Job {
+    name: String,
+    number: u64,
+}
+
+impl Record for Job {
+    const TABLE: Table = Table::Jobs;
+    const SCHEMA: u16 = 2;
+    fn from_older(found: u16, bytes: &[u8]) -> Result<Job, StoreError> {
+        let Old(number) = dmc_store::decode(found, bytes)?;
+        Ok(Job { name: "old".into(), number: number.into() })
+    }
+}
+
+#[test]
+fn records_keep_their_schema_version() {
+    let kv = Kv::memory();
+    let job = Job { name: "film".into(), number: 7 };
+    let mut batch = Batch::new();
+    batch.put_record(b"a", &job).unwrap();
+    batch.put(Table::Jobs, b"b", dmc_store::encode(1, &Old(3)).unwrap());
+    kv.commit_blocking(batch).unwrap();
+    let old = Job { name: "old".into(), number: 3 };
+    assert_eq!(kv.get_record::<Job>(b"b").unwrap(), Some(old));
+    assert_eq!(kv.get_record::<Job>(b"a").unwrap(), Some(job));
+    assert_eq!(kv.scan_records::<Job>(b"", None, 9).unwrap().len(), 2);
+    assert_eq!(kv.get(Table::Jobs, b"a").unwrap().unwrap()[..2], [2, 0]);
+}
+
+#[test]
+fn foreign_records_are_clear_errors() {
+    let kv = Kv::memory();
+    let newer = dmc_store::encode(3, &Old(3)).unwrap();
+    let cases: [(&[u8], &str); 4] = [
+        (&newer, "schema 3, this dmc reads 2"),
+        (b"", "too short"),
+        (b"\x02", "too short"),
+        (b"\x02\x00\xff", "cannot decode"),
+    ];
+    for (value, expected) in cases {
+        kv.commit_blocking(put(Table::Jobs, b"a", value)).unwrap();
+        let error = kv.get_record::<Job>(b"a").unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
