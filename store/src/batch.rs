@@ -35,6 +35,8 @@ pub enum Table {
     Watches = 9,
     /// Replaced originals that can be brought back.
     Undo = 10,
+    /// What persons asked for, one entry a job.
+    Requests = 11,
 }
 
 /// A key as the database has it: the table's number, then the key.

@@ -35,6 +35,7 @@ pub(super) struct Behaviour {
 }
 
 /// What the rest of the agent, and the tasks of this module, ask of the swarm's task.
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub(super) enum Command {
     Send { to: AgentId, message: Message },
     Know { peer: Option<PeerId>, addresses: Vec<Multiaddr> },

@@ -27,6 +27,7 @@ const QUEUE: usize = 1_024;
 
 /// What the network tells the runtime.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages")]
 pub enum NetEvent {
     /// A control stream to the peer is open.
     Up(AgentId),

@@ -1,0 +1,187 @@
+//! Settings: built-in defaults, then the configuration file, then `DMC_…` environment variables,
+//! then the command line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Whether agents that see each other join by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Door {
+    /// Open at first, then closed.
+    Auto,
+    /// Always open.
+    Open,
+    /// Never open.
+    Closed,
+}
+
+/// Everything that a person can set; every key has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Name that people see; empty: the host's name.
+    pub name: String,
+    /// Addresses to listen on for peers; port 0 picks a free one. Empty: port 7341 on all
+    /// interfaces, or a free port when that is taken.
+    pub listen: Vec<SocketAddr>,
+    /// Address of the local HTTP API. Port 0 picks a free one.
+    pub api: Option<SocketAddr>,
+    /// Peers to dial, `HOST:PORT`, for networks without multicast.
+    pub peers: Vec<String>,
+    /// Encodes at the same time; 0: chosen from the processor.
+    pub slots: u32,
+    /// Whether agents that see each other join by themselves.
+    pub door: Door,
+    /// Whether to announce and look for agents by mDNS.
+    pub discovery: bool,
+    /// Another UDP port for mDNS, for tests; 0: the standard one.
+    pub discovery_port: u16,
+    /// Free bytes that dmc leaves on a disk; a hundredth of the disk if that is more.
+    pub disk_reserve_bytes: u64,
+    /// Most bytes of pieces and results that are kept for running jobs.
+    pub blob_quota_bytes: u64,
+    /// Seconds that running work gets when the agent stops.
+    pub stop_grace_s: u64,
+    /// Time-outs and limits between agents.
+    pub mesh: dmc_protocol::config::Config,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            name: String::new(),
+            listen: Vec::new(),
+            api: None,
+            peers: Vec::new(),
+            slots: 0,
+            door: Door::Auto,
+            discovery: true,
+            discovery_port: 0,
+            disk_reserve_bytes: 1 << 30,
+            blob_quota_bytes: 1 << 40,
+            stop_grace_s: 10,
+            mesh: dmc_protocol::config::Config::default(),
+        }
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file or a variable says something that is no setting.
+    #[error("{place}: {reason}")]
+    Invalid {
+        /// The file or variable.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The home directory is not known.
+    #[error("no home directory: name a data directory with --data-dir or DMC_DATA_DIR")]
+    NoHome,
+}
+
+/// Where an agent keeps its state when nobody says otherwise (XDG base directories).
+pub fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    let dirs = directories::ProjectDirs::from("", "", "dmc").ok_or(ConfigError::NoHome)?;
+    Ok(dirs.data_dir().to_owned())
+}
+
+/// Where the configuration file is when nobody says otherwise.
+pub fn default_file() -> Option<PathBuf> {
+    Some(directories::ProjectDirs::from("", "", "dmc")?.config_dir().join("config.toml"))
+}
+
+/// Reads the settings. `file` must exist when it is named; the default one need not.
+pub fn load(
+    file: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Settings, ConfigError> {
+    let defaults = toml::Table::try_from(Settings::default()).map_err(|e| {
+        ConfigError::Invalid { place: "built-in defaults".to_owned(), reason: e.to_string() }
+    })?;
+    let mut table = toml::Table::new();
+    let found = file.map(Path::to_owned).or_else(|| default_file().filter(|path| path.exists()));
+    if let Some(path) = found {
+        let read = |source| ConfigError::Read { path: path.clone(), source };
+        let text = std::fs::read_to_string(&path).map_err(read)?;
+        let invalid =
+            |reason| ConfigError::Invalid { place: path.display().to_string(), reason };
+        table = text.parse().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+        // Checked before variables are laid over it, so that the error names the file.
+        Settings::deserialize(table.clone()).map_err(|e| invalid(e.to_string()))?;
+    }
+    for (variable, value) in variables {
+        overlay(&mut table, &defaults, &variable, &value);
+    }
+    Settings::deserialize(table).map_err(|e| ConfigError::Invalid {
+        place: "a DMC_… environment variable".to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+/// `DMC_SLOTS=2` sets `slots`, `DMC_MESH_LEASE_MS=5000` sets `mesh.lease_ms`; others are not ours.
+fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, value: &str) {
+    let Some(key) = variable.strip_prefix("DMC_").map(str::to_lowercase) else { return };
+    if let Some(key) = key.strip_prefix("mesh_") {
+        let known = defaults.get("mesh").and_then(|mesh| mesh.get(key)).is_some();
+        let mesh = table.entry("mesh").or_insert_with(|| toml::Table::new().into());
+        if let (true, Some(mesh)) = (known, mesh.as_table_mut()) {
+            mesh.insert(key.to_owned(), read_value(value));
+        }
+    } else if key == "peers" || key == "listen" {
+        let items = value.split(',').map(|item| toml::Value::from(item.trim()));
+        table.insert(key, items.collect::<Vec<_>>().into());
+    } else if key == "name" || key == "api" || key == "door" {
+        table.insert(key, value.into());
+    } else if defaults.contains_key(&key) {
+        table.insert(key, read_value(value));
+    }
+}
+
+fn read_value(text: &str) -> toml::Value {
+    let parsed = format!("value = {text}").parse::<toml::Table>();
+    parsed.ok().and_then(|mut table| table.remove("value")).unwrap_or_else(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "slots = 3\n[mesh]\nlease_ms = 7000\n").unwrap();
+        let owned = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        load(Some(file.path()), owned)
+    }
+
+    #[test]
+    fn variables_win_over_the_file_and_the_file_over_defaults() {
+        let settings =
+            with(&[("DMC_MESH_SUSPECT_MS", "5"), ("DMC_NAME", "7"), ("DMC_OTHER", "x")]).unwrap();
+        assert_eq!((settings.slots, settings.mesh.lease_ms), (3, 7000));
+        assert_eq!((settings.mesh.suspect_ms, settings.name.as_str()), (5, "7"));
+        assert_eq!(settings.mesh.heartbeat_ms, 10_000);
+        assert_eq!(with(&[("DMC_SLOTS", "9")]).unwrap().slots, 9);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_said() {
+        assert!(matches!(with(&[("DMC_SLOTS", "many")]), Err(ConfigError::Invalid { .. })));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "slotz = 3\n").unwrap();
+        let error = load(Some(file.path()), std::iter::empty()).unwrap_err();
+        assert!(error.to_string().contains("slotz"), "{error}");
+    }
+}

@@ -1,0 +1,299 @@
+//! What persons asked for: the part of a job that the mesh does not need to know.
+//!
+//! A job has three durable parts: the request here, its plan in a file of its own (an index of a
+//! long film is large), and the tasks in the state machine's records.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dmc_protocol::codec;
+use dmc_protocol::id::JobId;
+use dmc_protocol::media::Preset;
+use dmc_store::{Batch, Kv, StoreError, Table, decode, encode};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::media::plan::Plan;
+use crate::media::probe::Probe;
+use crate::paths::AnyPath;
+
+const SCHEMA: u16 = 1;
+const PLAN_BYTES_MAX: usize = 1 << 30;
+const PAGE: usize = 1_000;
+const NOTES_MAX: usize = 50;
+
+/// Size and modification time: the cheap sign that a source changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Modification time in nanoseconds since 1970.
+    pub mtime_ns: i128,
+}
+
+impl Stamp {
+    /// The stamp of a file as it is now.
+    pub fn of(path: &Path) -> std::io::Result<Stamp> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = fs::metadata(path)?;
+        let mtime_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        Ok(Stamp { bytes: meta.len(), mtime_ns })
+    }
+}
+
+/// The finer step of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The source is read and the plan made.
+    Planning,
+    /// Tasks are encoded.
+    Encoding,
+    /// Results are joined.
+    Joining,
+    /// The whole result is verified.
+    Verifying,
+    /// The result gets its name.
+    Publishing,
+    /// Nothing is left to do.
+    Over,
+}
+
+/// The proof that the result is the same film.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Frames in the source that are to be shown.
+    pub frames_expected: u64,
+    /// Frames in the result.
+    pub frames: u64,
+    /// Largest difference of a frame's time, in microseconds.
+    pub pts_error_us_max: u64,
+    /// Whether every frame's pixels were compared (lossless targets).
+    pub pixels_compared: bool,
+    /// Streams in the result.
+    pub streams: Vec<String>,
+    /// Bytes of the result.
+    pub bytes: u64,
+}
+
+/// A person's request and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The job.
+    pub id: JobId,
+    /// The source.
+    pub input: AnyPath,
+    /// Where the result goes.
+    pub output: AnyPath,
+    /// The target settings, overrides applied.
+    pub preset: Preset,
+    /// Whether an existing result may be replaced.
+    pub overwrite: bool,
+    /// Wanted length of segments in seconds; `None`: chosen from the film and the mesh.
+    pub segment_s: Option<u32>,
+    /// The source's stamp when the job was asked for.
+    pub stamp: Stamp,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+    /// Milliseconds since 1970.
+    pub updated_ms: i64,
+    /// The finer step.
+    pub phase: Phase,
+    /// Errors that ended the job before it had tasks.
+    pub errors: Vec<String>,
+    /// What the person should know: what cannot be kept, what was done another way.
+    pub notes: Vec<String>,
+    /// The proof, once the result is published.
+    pub proof: Option<Proof>,
+}
+
+impl Request {
+    /// Adds a note once; their number is bounded.
+    pub fn note(&mut self, note: String) {
+        if self.notes.len() < NOTES_MAX && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+}
+
+/// A source as it was read, and how it is converted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Planned {
+    /// What the source is.
+    pub probe: Probe,
+    /// The tasks and how their results are joined.
+    pub plan: Plan,
+}
+
+/// One job in memory.
+pub struct Entry {
+    /// The durable part.
+    pub request: Request,
+    /// The plan, read when it is needed.
+    pub planned: Option<Arc<Planned>>,
+    /// Ends the owner's IO for the job.
+    pub token: CancellationToken,
+    /// Serialises verification, so that neighbours are compared in some order.
+    pub verifying: Arc<tokio::sync::Mutex<crate::owner::Verified>>,
+}
+
+/// All jobs that persons asked this agent for.
+pub struct JobBook {
+    entries: Mutex<BTreeMap<JobId, Entry>>,
+    kv: Kv,
+    dir: PathBuf,
+}
+
+/// Now, in milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl JobBook {
+    /// Reads all requests. `dir` keeps the plans.
+    pub fn open(kv: Kv, dir: PathBuf) -> Result<JobBook, StoreError> {
+        let mut entries = BTreeMap::new();
+        let mut from: Option<Vec<u8>> = None;
+        loop {
+            let page = kv.scan(Table::Requests, &[], from.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            from = Some(last.clone());
+            for (_, value) in page {
+                let request: Request = decode(SCHEMA, &value)?;
+                entries.insert(request.id, Entry::new(request));
+            }
+        }
+        Ok(JobBook { entries: Mutex::new(entries), kv, dir })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Entry>> {
+        // A panic elsewhere does not make the list wrong: every change is one assignment.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a job; it is durable when this returns.
+    pub async fn add(&self, request: Request) -> Result<(), StoreError> {
+        self.save(&request).await?;
+        self.lock().insert(request.id, Entry::new(request));
+        Ok(())
+    }
+
+    async fn save(&self, request: &Request) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.put(Table::Requests, request.id.0.as_bytes(), encode(SCHEMA, request)?);
+        self.kv.commit(batch).await
+    }
+
+    /// Reads something of a job.
+    pub fn with<T>(&self, id: JobId, read: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.lock().get_mut(&id).map(read)
+    }
+
+    /// All requests.
+    pub fn requests(&self) -> Vec<Request> {
+        self.lock().values().map(|entry| entry.request.clone()).collect()
+    }
+
+    /// Changes a request; the change is durable when this returns.
+    pub async fn change(
+        &self,
+        id: JobId,
+        change: impl FnOnce(&mut Request),
+    ) -> Result<(), StoreError> {
+        let changed = self.with(id, |entry| {
+            change(&mut entry.request);
+            entry.request.updated_ms = now_ms();
+            entry.request.clone()
+        });
+        match changed {
+            Some(request) => self.save(&request).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A fresh token for the job's IO, after the old one ended it.
+    pub fn renew_token(&self, id: JobId) {
+        self.with(id, |entry| {
+            if entry.token.is_cancelled() {
+                entry.token = CancellationToken::new();
+            }
+        });
+    }
+
+    fn plan_path(&self, id: JobId) -> PathBuf {
+        self.dir.join(id.to_string()).join("plan")
+    }
+
+    /// Keeps a plan: temporary name, fsync, rename, so that it is whole or not there.
+    pub fn save_plan(&self, id: JobId, planned: Planned) -> std::io::Result<Arc<Planned>> {
+        let path = self.plan_path(id);
+        let dir = self.dir.join(id.to_string());
+        fs::create_dir_all(&dir)?;
+        let temp = path.with_extension("tmp");
+        let bytes = codec::to_bytes(&planned).map_err(std::io::Error::other)?;
+        let mut file = fs::File::create(&temp)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&temp, &path)?;
+        fs::File::open(&dir)?.sync_all()?;
+        fs::File::open(&self.dir)?.sync_all()?;
+        let planned = Arc::new(planned);
+        self.with(id, |entry| entry.planned = Some(Arc::clone(&planned)));
+        Ok(planned)
+    }
+
+    /// The plan, from memory or from its file; `None` when it was never made or is damaged (then
+    /// it is made again).
+    pub fn planned(&self, id: JobId) -> Option<Arc<Planned>> {
+        if let Some(planned) = self.with(id, |entry| entry.planned.clone()).flatten() {
+            return Some(planned);
+        }
+        let bytes = fs::read(self.plan_path(id)).ok()?;
+        let planned: Arc<Planned> = Arc::new(codec::from_bytes(&bytes, PLAN_BYTES_MAX).ok()?);
+        self.with(id, |entry| entry.planned = Some(Arc::clone(&planned)));
+        Some(planned)
+    }
+
+    /// The job is over: its plan leaves the memory.
+    pub fn unload(&self, id: JobId) {
+        self.with(id, |entry| entry.planned = None);
+    }
+
+    /// Forgets a job and its plan.
+    pub async fn remove(&self, id: JobId) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.delete(Table::Requests, id.0.as_bytes());
+        self.kv.commit(batch).await?;
+        self.lock().remove(&id);
+        // Only a leftover: startup removes directories without a request.
+        let _ = fs::remove_dir_all(self.dir.join(id.to_string()));
+        Ok(())
+    }
+
+    /// Removes the directories of jobs that are no more.
+    pub fn clean(&self) {
+        let Ok(found) = fs::read_dir(&self.dir) else { return };
+        for dir in found.flatten() {
+            let id: Option<JobId> = dir.file_name().to_str().and_then(|name| name.parse().ok());
+            if id.is_some_and(|id| !self.lock().contains_key(&id)) {
+                let _ = fs::remove_dir_all(dir.path());
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(request: Request) -> Entry {
+        Entry {
+            request,
+            planned: None,
+            token: CancellationToken::new(),
+            verifying: Arc::default(),
+        }
+    }
+}

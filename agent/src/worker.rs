@@ -1,0 +1,277 @@
+//! What this agent does for owners: fetch the input, run ffmpeg, keep the result.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use dmc_protocol::id::{AgentId, AttemptId, BlobRef, TaskId};
+use dmc_protocol::media::TaskSpec;
+use dmc_protocol::mesh::Input;
+use dmc_protocol::message::{AgentInfo, Failure, FailureKind, Progress, TaskResult};
+use dmc_store::{Import, StoreError, free_space};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::media::{MediaError, run as ffmpeg, work};
+use crate::net::FetchError;
+use crate::runtime::Shared;
+
+/// How long a fetch is tried again after the connection broke: about as long as a lease.
+const FETCH_PATIENCE: Duration = Duration::from_secs(60);
+const FETCH_PAUSE: Duration = Duration::from_secs(1);
+/// Free disk is told again when it changed by more than this part of itself.
+const FREE_DISK_STEP: u64 = 20;
+
+fn attempt_token(shared: &Shared, attempt: AttemptId) -> CancellationToken {
+    let mut attempts = shared.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+    attempts.entry(attempt).or_insert_with(|| shared.stop.child_token()).clone()
+}
+
+fn input_holder(attempt: AttemptId) -> String {
+    format!("input-{attempt}")
+}
+
+fn result_holder(attempt: AttemptId) -> String {
+    format!("result-{attempt}")
+}
+
+/// Brings the input of an attempt into the store.
+pub fn fetch_input(shared: Arc<Shared>, attempt: AttemptId, owner: AgentId, blob: BlobRef) {
+    let token = attempt_token(&shared, attempt);
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let fetched = tokio::select! {
+            fetched = fetch_blob(&shared, owner, blob, &input_holder(attempt)) => fetched,
+            () = token.cancelled() => return,
+        };
+        let input = match fetched {
+            Ok(()) => Input::InputReady(attempt),
+            Err(failure) => Input::WorkFailed { attempt, failure },
+        };
+        shared.tell(input).await;
+    });
+}
+
+/// Fetches a blob, pinned for `holder`; a broken connection is given time to come back.
+pub async fn fetch_blob(
+    shared: &Shared,
+    from: AgentId,
+    blob: BlobRef,
+    holder: &str,
+) -> Result<(), Failure> {
+    let blobs = &shared.store.blobs;
+    let store_failed = |e: StoreError| match e {
+        StoreError::DiskFull { .. } | StoreError::Quota { .. } => {
+            Failure::new(FailureKind::DiskFull, chain(&e))
+        }
+        e => Failure::new(FailureKind::Internal, chain(&e)),
+    };
+    blobs.pin(blob.id, holder).map_err(store_failed)?;
+    if blobs.contains(blob.id) {
+        return Ok(());
+    }
+    if from == shared.me {
+        return Err(Failure::new(FailureKind::Input, "the piece is gone"));
+    }
+    room_for(shared, &shared.data_dir, blob.bytes.saturating_mul(2))?;
+    let since = Instant::now();
+    loop {
+        match shared.net.fetch(from, blob, blobs).await {
+            Ok(()) => return Ok(()),
+            Err(FetchError::Store(e)) => return Err(store_failed(e)),
+            Err(e @ (FetchError::Wrong(_) | FetchError::Refused(_))) => {
+                return Err(Failure::new(FailureKind::Input, chain(&e)));
+            }
+            Err(e) if since.elapsed() > FETCH_PATIENCE => {
+                return Err(Failure::new(FailureKind::Busy, chain(&e)));
+            }
+            Err(_) => tokio::time::sleep(FETCH_PAUSE).await,
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// Refuses work that would not fit on the disk with what must stay free.
+pub fn room_for(shared: &Shared, dir: &Path, bytes: u64) -> Result<(), Failure> {
+    let Ok(free) = free_space(dir) else { return Ok(()) };
+    let needed = bytes.saturating_add(shared.settings.disk_reserve_bytes);
+    if free >= needed {
+        return Ok(());
+    }
+    let reason = format!(
+        "not enough room in {}: {needed} bytes are needed (of them {} stay free), {free} are free",
+        dir.display(),
+        shared.settings.disk_reserve_bytes
+    );
+    Err(Failure::new(FailureKind::DiskFull, reason))
+}
+
+/// Runs ffmpeg for an attempt and keeps what it made.
+pub fn run(shared: Arc<Shared>, attempt: AttemptId, task: TaskId, spec: TaskSpec, blob: BlobRef) {
+    let token = attempt_token(&shared, attempt);
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        info!(%task, attempt = ?attempt, "starts {}", spec.label());
+        let started = Instant::now();
+        let done = encode(&shared, attempt, &spec, blob, &token).await;
+        let input = match done {
+            Ok(_) | Err(_) if token.is_cancelled() => return,
+            Ok(result) => {
+                shared.measured(spec.class(), spec.work_units(), result.encode_ms).await;
+                let seconds = started.elapsed().as_secs_f32();
+                info!(%task, frames = result.frames, "finished {} in {seconds:.1} s", spec.label());
+                Input::WorkDone { attempt, result }
+            }
+            Err(failure) => {
+                warn!(%task, "{} failed: {}", spec.label(), failure.reason);
+                Input::WorkFailed { attempt, failure }
+            }
+        };
+        shared.tell(input).await;
+    });
+}
+
+async fn encode(
+    shared: &Arc<Shared>,
+    attempt: AttemptId,
+    spec: &TaskSpec,
+    blob: BlobRef,
+    token: &CancellationToken,
+) -> Result<TaskResult, Failure> {
+    let internal = |e: &dyn std::error::Error| Failure::new(FailureKind::Internal, chain(e));
+    let tools = shared.tools.as_ref();
+    let tools = tools.ok_or_else(|| Failure::new(FailureKind::Internal, "no ffmpeg here"))?;
+    let input = shared.store.blobs.path(blob.id).map_err(|e| internal(&e))?;
+    let work_dir = shared.directory("work").join(attempt.to_string());
+    std::fs::create_dir_all(&work_dir).map_err(|e| internal(&e))?;
+    let _removed_at_end = WorkDir(&work_dir);
+
+    let (teller, mut told) = tokio::sync::watch::channel(None);
+    let started = Instant::now();
+    let running = work::run_task(
+        tools,
+        spec,
+        &input,
+        &work_dir,
+        |progress: ffmpeg::Progress| {
+            let _ = teller.send(Some(to_wire(&progress)));
+        },
+        token,
+    );
+    let report = async {
+        while told.changed().await.is_ok() {
+            let progress = *told.borrow_and_update();
+            if let Some(progress) = progress {
+                shared.tell(Input::Worked { attempt, progress }).await;
+            }
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let output = tokio::select! { output = running => output, () = report => return Err(
+        Failure::new(FailureKind::Internal, "progress ended")) };
+    let output = output.map_err(|e| encode_failed(&e))?;
+    let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+
+    let (blobs, holder) = (shared.store.blobs.clone(), result_holder(attempt));
+    let stored = tokio::task::spawn_blocking(move || {
+        let import = |path: &Path| -> Result<BlobRef, StoreError> {
+            let manifest = blobs.import(path, Import::Move)?;
+            blobs.pin(manifest.id, &holder)?;
+            Ok(BlobRef { id: manifest.id, bytes: manifest.bytes })
+        };
+        Ok::<_, StoreError>((import(&output.media)?, import(&output.proof)?))
+    });
+    let (media, proof) = match stored.await {
+        Ok(Ok(stored)) => stored,
+        Ok(Err(e @ (StoreError::DiskFull { .. } | StoreError::Quota { .. }))) => {
+            return Err(Failure::new(FailureKind::DiskFull, chain(&e)));
+        }
+        Ok(Err(e)) => return Err(internal(&e)),
+        Err(e) => return Err(internal(&e)),
+    };
+    Ok(TaskResult { media, proof, frames: output.frames, encode_ms })
+}
+
+fn to_wire(progress: &ffmpeg::Progress) -> Progress {
+    Progress {
+        frames: progress.frames,
+        media_ms: u64::try_from(progress.out_time_us / 1_000).unwrap_or(0),
+        bytes: progress.out_bytes,
+        fps_x100: (progress.fps.clamp(0.0, 1e6) * 100.0) as u32,
+    }
+}
+
+fn encode_failed(error: &MediaError) -> Failure {
+    let kind = if error.is_disk_full() { FailureKind::DiskFull } else { FailureKind::Encode };
+    Failure::new(kind, chain(error))
+}
+
+/// A directory that goes when its work ends, however it ends.
+struct WorkDir<'a>(&'a Path);
+
+impl Drop for WorkDir<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0);
+    }
+}
+
+/// Ends an attempt and deletes what belongs to it.
+pub fn discard(
+    shared: Arc<Shared>,
+    attempt: AttemptId,
+    blob: BlobRef,
+    result: Option<TaskResult>,
+) {
+    let token = {
+        let mut attempts = shared.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.remove(&attempt)
+    };
+    if let Some(token) = token {
+        token.cancel();
+    }
+    let tasks = shared.tasks.clone();
+    tasks.spawn_blocking(move || {
+        release(&shared, blob, &input_holder(attempt));
+        if let Some(result) = result {
+            release(&shared, result.media, &result_holder(attempt));
+            release(&shared, result.proof, &result_holder(attempt));
+        }
+    });
+}
+
+/// Takes a holder's pin off a blob, and removes the blob when it was the last one.
+pub fn release(shared: &Shared, blob: BlobRef, holder: &str) {
+    let blobs = &shared.store.blobs;
+    if let Err(e) = blobs.unpin(blob.id, holder) {
+        warn!("a blob stays pinned: {}", chain(&e));
+        return;
+    }
+    match blobs.remove(blob.id) {
+        // Somebody else needs it, or it never came: the sweep sees to the rest.
+        Ok(()) | Err(StoreError::Pinned { .. } | StoreError::InUse { .. } | StoreError::NoBlob { .. }) => {}
+        Err(e) => warn!("a blob cannot be removed: {}", chain(&e)),
+    }
+}
+
+/// What this agent says of itself, when its free disk changed enough to be said again.
+pub fn refresh_free_disk(shared: &Shared) -> Option<AgentInfo> {
+    let free = free_space(&shared.data_dir).ok()?;
+    let mut info = shared.info.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = info.free_disk_bytes;
+    if free.abs_diff(said) <= said / FREE_DISK_STEP {
+        return None;
+    }
+    info.free_disk_bytes = free;
+    Some(info.clone())
+}
