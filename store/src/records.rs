@@ -18,8 +18,7 @@ pub trait Record: Serialize + DeserializeOwned {
     const SCHEMA: u16;
 
     /// Reads a record of the older version `found`; [`decode`] with that version and the old type.
-    fn from_older(found: u16, bytes: &[u8]) -> Result<Self, StoreError> {
-        let _no_older_type = bytes;
+    fn from_older(found: u16, _bytes: &[u8]) -> Result<Self, StoreError> {
         Err(StoreError::RecordSchema { found, known: Self::SCHEMA })
     }
 }

@@ -222,8 +222,8 @@ fn opening_cleans_what_is_half_done() {
     drop(blobs);
     let id = BlobId([0xab; 32]);
     for (path, text) in [
-        (format!("tmp/store-1"), "x"),
-        (format!("tmp/work/out.part.mp4"), "x"),
+        ("tmp/store-1".to_owned(), "x"),
+        ("tmp/work/out.part.mp4".to_owned(), "x"),
         (format!("blobs/ab/{id}.chunks"), "orphan"),
         (format!("partial/{id}/data"), "no manifest"),
         (format!("external/{id}"), "garbage"),

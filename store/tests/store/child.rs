@@ -27,22 +27,32 @@ pub fn spawn(test: &str, dir: &Path) -> (Child, BufReader<ChildStdout>) {
     (child, stdout)
 }
 
-/// Kills -9 after `lines` lines that begin with `word`; returns those lines, and the ones that
-/// were on their way.
-pub fn kill_after(lines: usize, word: &str, test: &str, dir: &Path) -> Vec<String> {
+/// Runs a test until it has printed `lines` lines that begin with `word`, then stops it with
+/// `stop`. Returns those lines, and the ones that were on their way.
+pub fn stop_after(
+    (lines, word): (usize, &str),
+    test: &str,
+    dir: &Path,
+    stop: impl Fn(&mut Child),
+) -> Vec<String> {
     let (mut child, stdout) = spawn(test, dir);
     let mut seen = Vec::new();
     for line in stdout.lines() {
         let line = line.unwrap();
         // The harness prints "test name ... " without a line end before the first line.
         if let Some(at) = line.find(word) {
-            seen.push(line[at..].to_owned());
+            seen.push(line[at + word.len()..].to_owned());
             if seen.len() == lines {
-                child.kill().unwrap();
+                stop(&mut child);
             }
         }
     }
     let status = child.wait().unwrap();
     assert!(seen.len() >= lines, "the child ended by itself: {status}");
     seen
+}
+
+/// The usual way to stop: kill -9.
+pub fn kill(child: &mut Child) {
+    child.kill().unwrap();
 }

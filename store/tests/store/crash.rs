@@ -1,8 +1,10 @@
 //! kill -9 at any moment loses nothing that was acknowledged.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
-use dmc_store::{Batch, BlobLimits, CHUNK_BYTES, Kv, Manifest, Store, Table};
+use dmc_store::{Batch, BlobLimits, Import, Kv, Manifest, Store, Table};
 
 use crate::{MIB, bytes, child};
 
@@ -21,12 +23,31 @@ fn child_commits() {
                     batch.put(Table::Jobs, &key, bytes(300, thread));
                     batch.put(Table::Tasks, &key, bytes(3000, thread));
                     kv.commit_blocking(batch).unwrap();
-                    let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
-                    println!("\nack {hex}");
+                    println!("\nack {}", hex(&key));
                 }
             });
         }
     });
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What was acknowledged is there, batches are whole, and values are what was put.
+pub fn check_commits(dir: &Path, acknowledged: &mut BTreeSet<String>, lines: Vec<String>) {
+    // A line that was cut short was not read as an acknowledgement by anyone.
+    acknowledged.extend(lines.into_iter().filter(|line| line.len() == 16));
+    let kv = Kv::open(dir).unwrap();
+    let keys = |table, len| -> BTreeSet<String> {
+        let entries = kv.scan(table, b"", None, usize::MAX).unwrap();
+        assert!(entries.iter().all(|(key, value)| *value == bytes(len, key[0])));
+        entries.iter().map(|(key, _)| hex(key)).collect()
+    };
+    let (jobs, tasks) = (keys(Table::Jobs, 300), keys(Table::Tasks, 3000));
+    assert_eq!(jobs, tasks, "a batch was torn");
+    let lost: Vec<_> = acknowledged.difference(&jobs).collect();
+    assert!(lost.is_empty(), "lost {lost:?}");
 }
 
 #[test]
@@ -34,71 +55,120 @@ fn acknowledged_commits_survive_kill_and_batches_are_whole() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = BTreeSet::new();
     for round in 0..8 {
-        let lines = 5 + round * 37;
-        for line in child::kill_after(lines, "ack ", "crash::child_commits", dir.path()) {
-            // A line that the kill cut short was not read as an acknowledgement by anyone.
-            if line.len() == "ack ".len() + 16 {
-                acknowledged.insert(line["ack ".len()..].to_owned());
-            }
-        }
-        let kv = Kv::open(dir.path()).unwrap();
-        let keys = |table| -> BTreeSet<String> {
-            let entries = kv.scan(table, b"", None, usize::MAX).unwrap();
-            let hex = |key: Vec<u8>| key.iter().map(|b| format!("{b:02x}")).collect();
-            entries.into_iter().map(|(key, _)| hex(key)).collect()
-        };
-        let (jobs, tasks) = (keys(Table::Jobs), keys(Table::Tasks));
-        assert_eq!(jobs, tasks, "a batch was torn in round {round}");
-        let lost: Vec<_> = acknowledged.difference(&jobs).collect();
-        assert!(lost.is_empty(), "lost in round {round}: {lost:?}");
+        let until = (5 + round * 37, "ack ");
+        let lines = child::stop_after(until, "crash::child_commits", dir.path(), child::kill);
+        check_commits(dir.path(), &mut acknowledged, lines);
     }
 }
 
-const FILM_BYTES: usize = 24 * MIB + 12345;
+fn film() -> Vec<u8> {
+    bytes(24 * MIB + 12345, 7)
+}
+
+fn chunk(film: &[u8], index: u32) -> &[u8] {
+    let start = index as usize * MIB;
+    &film[start..film.len().min(start + MIB)]
+}
 
 #[test]
 fn child_transfers() {
     let Some(dir) = child::directory() else { return };
     let store = Store::open(&dir, BlobLimits::default()).unwrap();
-    let film = bytes(FILM_BYTES, 7);
+    let film = film();
     let partial = store.blobs.begin_partial(&Manifest::of_bytes(&film)).unwrap();
     for index in partial.missing() {
-        let start = index as usize * CHUNK_BYTES as usize;
-        let end = film.len().min(start + CHUNK_BYTES as usize);
-        partial.write_chunk(index, &film[start..end]).unwrap();
+        partial.write_chunk(index, chunk(&film, index)).unwrap();
         if index % 3 == 2 {
             partial.checkpoint().unwrap();
             println!("\nsaved {index}");
         }
     }
     // Not finished: the parent kills it first.
-    println!("\nsaved all");
     std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+/// Every saved chunk is still there; returns how many are missing.
+pub fn check_transfer(dir: &Path, lines: &[String]) -> usize {
+    let store = Store::open(dir, BlobLimits::default()).unwrap();
+    let partial = store.blobs.begin_partial(&Manifest::of_bytes(&film())).unwrap();
+    let missing = partial.missing();
+    for saved in lines.iter().filter_map(|line| line.parse::<u32>().ok()) {
+        assert!(missing.iter().all(|index| *index > saved), "{missing:?} {lines:?}");
+    }
+    missing.len()
+}
+
+/// The film arrives when only what is missing is written.
+pub fn complete_transfer(dir: &Path) {
+    let store = Store::open(dir, BlobLimits::default()).unwrap();
+    let film = film();
+    let partial = store.blobs.begin_partial(&Manifest::of_bytes(&film)).unwrap();
+    for index in partial.missing() {
+        partial.write_chunk(index, chunk(&film, index)).unwrap();
+    }
+    assert!(fs::read(partial.finish().unwrap()).unwrap() == film);
 }
 
 #[test]
 fn a_killed_transfer_fetches_only_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
-    let film = bytes(FILM_BYTES, 7);
-    let manifest = Manifest::of_bytes(&film);
-    let mut missing = manifest.chunks.len();
+    let mut missing = film().len().div_ceil(MIB);
     for _ in 0..3 {
-        let lines = child::kill_after(2, "saved ", "crash::child_transfers", dir.path());
-        let store = Store::open(dir.path(), BlobLimits::default()).unwrap();
-        let partial = store.blobs.begin_partial(&manifest).unwrap();
-        let now_missing = partial.missing();
-        assert!(now_missing.len() <= missing - 4, "{now_missing:?} after {lines:?}");
-        missing = now_missing.len();
-        for line in lines.iter().filter_map(|line| line["saved ".len()..].parse::<u32>().ok()) {
-            assert!(now_missing.iter().all(|index| *index > line), "{now_missing:?} {lines:?}");
+        let until = (2, "saved ");
+        let lines = child::stop_after(until, "crash::child_transfers", dir.path(), child::kill);
+        let left = check_transfer(dir.path(), &lines);
+        assert!(left <= missing - 4, "{left} of {missing} left");
+        missing = left;
+    }
+    complete_transfer(dir.path());
+}
+
+const RESULT_BYTES: usize = 300_000;
+
+#[test]
+fn child_stores_results() {
+    let Some(dir) = child::directory() else { return };
+    let store = Store::open(&dir, BlobLimits::default()).unwrap();
+    for seed in 0..=255u8 {
+        let result = bytes(RESULT_BYTES, seed);
+        let manifest = Manifest::of_bytes(&result);
+        if seed % 2 == 0 {
+            let source = store.blobs.temp_dir().join("result");
+            fs::write(&source, &result).unwrap();
+            store.blobs.import(&source, Import::Move).unwrap();
+        } else {
+            let partial = store.blobs.begin_partial(&manifest).unwrap();
+            partial.write_chunk(0, &result).unwrap();
+            partial.finish().unwrap();
         }
+        store.blobs.pin(manifest.id, "job:1").unwrap();
+        println!("\nstored {seed}.");
     }
-    let store = Store::open(dir.path(), BlobLimits::default()).unwrap();
-    let partial = store.blobs.begin_partial(&manifest).unwrap();
-    for index in partial.missing() {
-        let start = index as usize * MIB;
-        partial.write_chunk(index, &film[start..film.len().min(start + MIB)]).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+/// Every stored result is whole and pinned, and so is every other blob that appeared.
+pub fn check_results(dir: &Path, lines: &[String]) {
+    let store = Store::open(dir, BlobLimits::default()).unwrap();
+    let pins = store.blobs.pins();
+    let seeds = lines.iter().filter_map(|line| line.strip_suffix('.'));
+    for seed in seeds.map(|seed| seed.parse().unwrap()) {
+        let id = Manifest::of_bytes(&bytes(RESULT_BYTES, seed)).id;
+        assert!(store.blobs.contains(id), "{seed} is lost");
+        assert!(pins.contains(&(id, "job:1".to_owned())), "the pin of {seed} is lost");
     }
-    let path = partial.finish().unwrap();
-    assert!(std::fs::read(path).unwrap() == film);
+    for (id, _) in store.blobs.list() {
+        store.blobs.verify(id).unwrap();
+    }
+}
+
+#[test]
+fn stored_results_and_pins_survive_kill() {
+    for lines in [1, 2, 9, 30] {
+        let dir = tempfile::tempdir().unwrap();
+        let until = (lines, "stored ");
+        let stop = child::kill;
+        let lines = child::stop_after(until, "crash::child_stores_results", dir.path(), stop);
+        check_results(dir.path(), &lines);
+    }
 }

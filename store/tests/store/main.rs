@@ -10,6 +10,7 @@ mod gc;
 mod kv;
 mod manifest;
 mod partial;
+mod power_cut;
 
 use dmc_store::{BlobLimits, Blobs};
 use tempfile::TempDir;
