@@ -11,7 +11,7 @@ use dmc_protocol::media::WorkClass;
 use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::AgentInfo;
 use dmc_protocol::time::Time;
-use dmc_store::{Batch, Store, StoreError};
+use dmc_store::{BATCH_BYTES_MAX, Batch, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +28,8 @@ use crate::{owner, state, worker};
 const QUEUE: usize = 4_096;
 /// Inputs handled before their records are made durable together.
 const INPUTS_PER_COMMIT: usize = 256;
+/// A commit of many tasks is split; its parts become durable in order.
+const COMMIT_BYTES: usize = BATCH_BYTES_MAX / 2;
 const TICK: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(120);
 
@@ -289,6 +291,9 @@ impl Runtime {
                 Output::Save(record) => state::save(&mut batch, record)?,
                 Output::Erase(key) => state::erase(&mut batch, *key),
                 _ => {}
+            }
+            if batch.bytes() > COMMIT_BYTES {
+                self.shared.store.kv.commit(std::mem::take(&mut batch)).await?;
             }
         }
         if !batch.is_empty() {

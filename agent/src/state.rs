@@ -2,7 +2,7 @@
 
 use dmc_protocol::id::{JobId, TaskId};
 use dmc_protocol::record::{RECORD_SCHEMA, Record, RecordKey};
-use dmc_store::{Batch, Kv, StoreError, Table, records};
+use dmc_store::{Batch, Kv, StoreError, Table, decode, encode};
 
 const PAUSED: &[u8] = b"paused";
 const PAGE: usize = 1_000;
@@ -29,7 +29,7 @@ fn place(key: RecordKey) -> (Table, Vec<u8>) {
 /// Adds a record to a batch.
 pub fn save(batch: &mut Batch, record: &Record) -> Result<(), StoreError> {
     let (table, key) = place(record.key());
-    batch.put(table, &key, records::encode(RECORD_SCHEMA, record)?);
+    batch.put(table, &key, encode(RECORD_SCHEMA, record)?);
     Ok(())
 }
 
@@ -49,12 +49,12 @@ pub fn load(kv: &Kv) -> Result<Vec<Record>, StoreError> {
             let Some((last, _)) = page.last() else { break };
             from = Some(last.clone());
             for (_, value) in page {
-                found.push(records::decode(RECORD_SCHEMA, &value)?);
+                found.push(decode(RECORD_SCHEMA, &value)?);
             }
         }
     }
     if let Some(value) = kv.get(Table::Meta, PAUSED)? {
-        found.push(records::decode(RECORD_SCHEMA, &value)?);
+        found.push(decode(RECORD_SCHEMA, &value)?);
     }
     Ok(found)
 }

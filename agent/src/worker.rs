@@ -60,12 +60,7 @@ pub async fn fetch_blob(
     holder: &str,
 ) -> Result<(), Failure> {
     let blobs = &shared.store.blobs;
-    let store_failed = |e: StoreError| match e {
-        StoreError::DiskFull { .. } | StoreError::Quota { .. } => {
-            Failure::new(FailureKind::DiskFull, chain(&e))
-        }
-        e => Failure::new(FailureKind::Internal, chain(&e)),
-    };
+    let store_failed = |e: StoreError| Failure::new(store_kind(&e), chain(&e));
     blobs.pin(blob.id, holder).map_err(store_failed)?;
     if blobs.contains(blob.id) {
         return Ok(());
@@ -88,6 +83,11 @@ pub async fn fetch_blob(
             Err(_) => tokio::time::sleep(FETCH_PAUSE).await,
         }
     }
+}
+
+/// Whose fault an error of the own store is: a full disk is nobody's.
+pub fn store_kind(error: &StoreError) -> FailureKind {
+    if error.is_disk_full() { FailureKind::DiskFull } else { FailureKind::Internal }
 }
 
 /// An error with its causes, in one line.
@@ -194,10 +194,7 @@ async fn encode(
     });
     let (media, proof) = match stored.await {
         Ok(Ok(stored)) => stored,
-        Ok(Err(e @ (StoreError::DiskFull { .. } | StoreError::Quota { .. }))) => {
-            return Err(Failure::new(FailureKind::DiskFull, chain(&e)));
-        }
-        Ok(Err(e)) => return Err(internal(&e)),
+        Ok(Err(e)) => return Err(Failure::new(store_kind(&e), chain(&e))),
         Err(e) => return Err(internal(&e)),
     };
     Ok(TaskResult { media, proof, frames: output.frames, encode_ms })

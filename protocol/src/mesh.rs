@@ -201,6 +201,14 @@ pub enum Output {
         /// The blobs.
         result: TaskResult,
     },
+    /// Owner: find another way to do this task, one rung lower; answer with `Redo`, `Replan` or
+    /// `FailJob`.
+    Lower {
+        /// The task.
+        task: TaskId,
+        /// Why the present way does not do.
+        reason: String,
+    },
     /// Owner: all tasks are committed: join, verify, publish; answer with `Joined`, `Redo` or
     /// `FailJob`.
     Join(JobId),

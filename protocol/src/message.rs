@@ -87,6 +87,9 @@ pub enum FailureKind {
     Encode,
     /// The result did not pass verification.
     Verify,
+    /// The pictures came out well, but are not those that the source's packets promise: nobody's
+    /// fault, the task must be done one rung lower.
+    Unproven,
     /// Something else went wrong inside the worker.
     Internal,
 }
@@ -94,7 +97,7 @@ pub enum FailureKind {
 impl FailureKind {
     /// Whether the failure counts against the worker and the task.
     pub fn blames(self) -> bool {
-        !matches!(self, FailureKind::DiskFull | FailureKind::Busy)
+        !matches!(self, FailureKind::DiskFull | FailureKind::Busy | FailureKind::Unproven)
     }
 }
 

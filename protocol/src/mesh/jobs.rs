@@ -50,12 +50,14 @@ pub struct Task {
     /// Times and progress of the leases in the record.
     pub leases: BTreeMap<AttemptId, Lease>,
     pub(super) cutting: bool,
+    /// Another way to do it is being looked for.
+    pub(super) lowering: bool,
     pub(super) fetching: Option<(AttemptId, AgentId, TaskResult)>,
 }
 
 impl Task {
     fn new(record: TaskRecord) -> Task {
-        Task { record, leases: BTreeMap::new(), cutting: false, fetching: None }
+        Task { record, leases: BTreeMap::new(), cutting: false, lowering: false, fetching: None }
     }
 
     /// Where it stands. `source` says whether the whole source is hashed.
@@ -70,6 +72,8 @@ impl Task {
             TaskState::Fetching
         } else if !self.record.leases.is_empty() {
             TaskState::Leased
+        } else if self.lowering {
+            TaskState::Waiting
         } else if self.cutting {
             TaskState::Cutting
         } else if has_input {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::id::{AgentId, AttemptId, TaskId};
-use crate::message::{Failure, HeldState, Message, TaskResult, Verdict};
+use crate::message::{Failure, FailureKind, HeldState, Message, TaskResult, Verdict};
 use crate::record::FailedTry;
 use crate::time::Time;
 
@@ -174,6 +174,14 @@ impl Mesh {
         task.record.expired.remove(&attempt);
         task.leases.remove(&attempt);
         let (class, blames) = (task.record.spec.class(), failure.kind.blames());
+        if failure.kind == FailureKind::Unproven {
+            let lowering = std::mem::replace(&mut task.lowering, true);
+            task.save(out);
+            if !lowering {
+                out.push(Output::Lower { task: id, reason: failure.reason });
+            }
+            return;
+        }
         if blames {
             task.record.failures.push(FailedTry { worker, failure });
         }

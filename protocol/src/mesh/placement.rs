@@ -170,6 +170,7 @@ impl Mesh {
                 && task.record.piece.is_none()
                 && task.record.commit.is_none()
                 && task.fetching.is_none()
+                && !task.lowering
                 && !task.cutting;
             if needs_cut {
                 task.cutting = true;

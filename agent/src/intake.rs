@@ -1,0 +1,278 @@
+//! From a person's request to a job with tasks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dmc_protocol::id::JobId;
+use dmc_protocol::media::{Container, MediaKind, Preset, PresetOverrides, TaskInput};
+use dmc_protocol::mesh::Input;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::jobs::{Phase, Planned, Request, Stamp, now_ms};
+use crate::media::plan::{self, PlanHints};
+use crate::media::probe::{self, Probe};
+use crate::media::{MediaError, index};
+use crate::paths::AnyPath;
+use crate::runtime::Shared;
+use crate::worker::chain;
+
+/// Shortest segments where the film allows longer ones, in seconds: shorter ones cost quality.
+const SEGMENT_S_MIN: f64 = 10.0;
+/// Longest segments, in seconds.
+const SEGMENT_S_MAX: f64 = 60.0;
+/// Segments for each slot of the mesh: enough that a slow one does not hold up the end.
+const SEGMENTS_PER_SLOT: f64 = 4.0;
+
+/// What a person asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Wish {
+    /// The source, absolute.
+    pub input: AnyPath,
+    /// The result, absolute; `None`: `name.<codec>.<container>` beside the source or in
+    /// `output_dir`.
+    #[serde(default)]
+    pub output: Option<AnyPath>,
+    /// Directory of the result.
+    #[serde(default)]
+    pub output_dir: Option<AnyPath>,
+    /// Name of the preset.
+    pub preset: String,
+    /// Changes to the preset.
+    #[serde(default)]
+    pub overrides: PresetOverrides,
+    /// Whether an existing result may be replaced.
+    #[serde(default)]
+    pub overwrite: bool,
+    /// Wanted length of segments in seconds.
+    #[serde(default)]
+    pub segment_seconds: Option<u32>,
+}
+
+/// Why a request is refused; nothing was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No ffmpeg on this machine.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// The preset or its changes are wrong.
+    #[error(transparent)]
+    Preset(#[from] dmc_protocol::media::PresetError),
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Wish(String),
+    /// The agent's own state failed.
+    #[error("the agent cannot keep the job")]
+    Store(#[from] dmc_store::StoreError),
+}
+
+impl Refusal {
+    /// Whether the person wrote something that cannot mean anything.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Refusal::Preset(_) | Refusal::Wish(_))
+    }
+}
+
+/// Accepts a wish: everything that can be known at once is refused here, before a job exists.
+pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> {
+    let preset = Preset::builtin(&wish.preset)?.with(&wish.overrides)?;
+    if let Some(seconds) = wish.segment_seconds
+        && !(1..=600).contains(&seconds)
+    {
+        return Err(Refusal::Wish("--segment-seconds must be 1 to 600".to_owned()));
+    }
+    let tools = shared.tools.as_ref().ok_or(MediaError::NoTool { program: "ffmpeg" })?;
+    let input = wish.input.0.clone();
+    let probe = probe::probe(tools, &input).await?;
+    let preset = plan::preset_for(&probe, &preset)?;
+    let output = output_path(&wish, &preset, &probe)?;
+    check_output(&input, &output, wish.overwrite)?;
+    let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
+    let request = Request {
+        id: JobId(Uuid::now_v7()),
+        input: wish.input,
+        output: AnyPath(output),
+        preset,
+        overwrite: wish.overwrite,
+        segment_s: wish.segment_seconds,
+        stamp,
+        created_ms: now_ms(),
+        updated_ms: now_ms(),
+        phase: Phase::Planning,
+        errors: Vec::new(),
+        notes: Vec::new(),
+        proof: None,
+    };
+    let id = request.id;
+    shared.jobs.add(request).await?;
+    begin(Arc::clone(shared), id, Some(probe));
+    Ok(id)
+}
+
+fn output_path(wish: &Wish, preset: &Preset, probe: &Probe) -> Result<PathBuf, Refusal> {
+    let name = || {
+        let mut name = wish.input.file_stem().unwrap_or_default().to_owned();
+        name.push(plan::output_suffix(probe, preset));
+        name
+    };
+    let path = match (&wish.output, &wish.output_dir) {
+        (Some(output), _) => output.0.clone(),
+        (None, Some(dir)) => dir.join(name()),
+        (None, None) => wish.input.with_file_name(name()),
+    };
+    if path.file_name().is_none() || !path.is_absolute() {
+        return Err(Refusal::Wish(format!("{} is no name for a file", path.display())));
+    }
+    Ok(path)
+}
+
+fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<(), MediaError> {
+    let dir = output.parent().unwrap_or(Path::new("/"));
+    if !dir.is_dir() {
+        let e = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");
+        return Err(MediaError::io("write into", dir, e));
+    }
+    let same = std::fs::canonicalize(output).ok();
+    if same.is_some() && same == std::fs::canonicalize(input).ok() {
+        let why = "the result would replace it";
+        return Err(MediaError::refused(input, why, "Choose another name with -o"));
+    }
+    match std::fs::symlink_metadata(output) {
+        Ok(meta) if meta.is_dir() => {
+            let e = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+            return Err(MediaError::io("write", output, e));
+        }
+        Ok(_) if !overwrite => return Err(MediaError::Exists { path: output.to_owned() }),
+        _ => {}
+    }
+    // A file that is made and removed again: permissions and read-only mounts show at once.
+    let trial = tempfile::Builder::new().prefix(".dmc-trial-").tempfile_in(dir);
+    trial.map(|_removed| ()).map_err(|e| MediaError::io("write into", dir, e))
+}
+
+/// The container that the name of the result asks for, where it says one.
+pub fn container_of(output: &Path) -> Option<Container> {
+    let extension = output.extension()?.to_str()?.to_lowercase();
+    match extension.as_str() {
+        "mkv" => Some(Container::Mkv),
+        "mp4" | "m4v" => Some(Container::Mp4),
+        _ => None,
+    }
+}
+
+/// Reads the source and makes the plan; also after a restart that found no plan.
+pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let Some((request, token)) =
+            shared.jobs.with(job, |entry| (entry.request.clone(), entry.token.clone()))
+        else {
+            return;
+        };
+        let planned = tokio::select! {
+            planned = make_plan(&shared, &request, probe) => planned,
+            () = token.cancelled() => return,
+            () = shared.stop.cancelled() => return,
+        };
+        match planned {
+            Ok(planned) => start(&shared, &request, planned).await,
+            Err(error) => {
+                let failed = shared.jobs.change(job, |request| {
+                    request.errors = vec![chain(&error)];
+                    request.phase = Phase::Over;
+                });
+                if let Err(e) = failed.await {
+                    warn!(%job, "its failure cannot be saved: {}", chain(&e));
+                }
+            }
+        }
+    });
+}
+
+async fn make_plan(
+    shared: &Arc<Shared>,
+    request: &Request,
+    probe: Option<Probe>,
+) -> Result<Planned, MediaError> {
+    let tools = shared.tools.as_ref().ok_or(MediaError::NoTool { program: "ffmpeg" })?;
+    let probe = match probe {
+        Some(probe) => probe,
+        None => probe::probe(tools, &request.input).await?,
+    };
+    let index = index::index(tools, &request.input, &probe).await?;
+    let slots = shared.ask(|mesh, _| {
+        let usable = mesh.peers().iter().filter(|(_, peer)| peer.is_usable());
+        usable.map(|(_, peer)| f64::from(peer.slots())).sum::<f64>()
+    });
+    let slots = slots.await.unwrap_or(1.0).max(1.0);
+    let chosen = (probe.duration_s() / (slots * SEGMENTS_PER_SLOT)).clamp(SEGMENT_S_MIN, SEGMENT_S_MAX);
+    let segment_target_s = request.segment_s.map_or(chosen, f64::from);
+    let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })?;
+    let dir = request.output.parent().unwrap_or(Path::new("/"));
+    let reserve = shared.settings.disk_reserve_bytes;
+    publish::check_room(dir, plan.output_bytes.saturating_add(reserve))?;
+    Ok(Planned { probe, plan })
+}
+
+use crate::media::publish;
+
+async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
+    let job = request.id;
+    let specs = planned.plan.tasks.clone();
+    let notes = planned.plan.notes.clone();
+    let needs_source = specs.iter().any(|spec| spec.input() == TaskInput::Source);
+    if let Err(e) = shared.jobs.save_plan(job, planned) {
+        let error = format!("cannot save the plan: {e}");
+        let _ = shared.jobs.change(job, |request| request.errors = vec![error]).await;
+        return;
+    }
+    let changed = shared.jobs.change(job, |request| {
+        request.phase = Phase::Encoding;
+        notes.into_iter().for_each(|note| request.note(note));
+    });
+    if let Err(e) = changed.await {
+        warn!(%job, "its phase cannot be saved: {}", chain(&e));
+    }
+    shared.tell(Input::AddJob { job, priority: 0, source: None, tasks: specs }).await;
+    hash_source(Arc::clone(shared), job, request.input.0.clone(), needs_source);
+}
+
+/// Hashes the source in the background: the identity of the item, and what lets workers fetch the
+/// whole of it, chunk by chunk, from where it lies.
+pub fn hash_source(shared: Arc<Shared>, job: JobId, input: PathBuf, wanted: bool) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let blobs = shared.store.blobs.clone();
+        let known = {
+            let (blobs, input) = (blobs.clone(), input.clone());
+            tokio::task::spawn_blocking(move || {
+                let manifest = match blobs.find_external(&input) {
+                    Some(manifest) => manifest,
+                    None => {
+                        let manifest = blobs.hash_file(&input)?;
+                        blobs.add_external(manifest.clone(), &input)?;
+                        Arc::new(manifest)
+                    }
+                };
+                let blob =
+                    dmc_protocol::id::BlobRef { id: manifest.id, bytes: manifest.bytes };
+                Ok::<_, dmc_store::StoreError>(blob)
+            })
+        };
+        match known.await {
+            Ok(Ok(blob)) => shared.tell(Input::SourceReady { job, blob }).await,
+            Ok(Err(e)) if wanted => {
+                let errors = vec![format!("cannot read {}: {}", input.display(), chain(&e))];
+                shared.tell(Input::FailJob { job, errors }).await;
+            }
+            Ok(Err(e)) => warn!(%job, "the source cannot be hashed: {}", chain(&e)),
+            Err(e) => warn!(%job, "the source cannot be hashed: {e}"),
+        }
+    });
+}
+
+/// Whether a preset makes sense for what the source is; the kind of the result.
+pub fn kind_of(probe: &Probe) -> MediaKind {
+    probe.kind
+}

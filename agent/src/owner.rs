@@ -1,0 +1,473 @@
+//! What the owner of a job does beside deciding: cut pieces, fetch and verify results, join.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dmc_protocol::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
+use dmc_protocol::mesh::Input;
+use dmc_protocol::message::{Failure, FailureKind, TaskResult};
+use dmc_store::Import;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::jobs::{Phase, Planned, Proof, Stamp};
+use crate::media::plan::{self, Demotion, Rung};
+use crate::media::run::Tools;
+use crate::media::{MediaError, cut as cutting, join as joining, publish, verify};
+use crate::runtime::Shared;
+use crate::worker::{chain, fetch_blob, release, room_for, store_kind};
+
+/// Most bytes of a proof: a few bytes for each frame of a very long film.
+const PROOF_BYTES_MAX: u64 = 1 << 30;
+
+/// What verification knows of a job: the proofs of results that passed, and the parameters that
+/// all parts must share.
+#[derive(Debug, Default)]
+pub struct Verified {
+    proofs: BTreeMap<u32, PathBuf>,
+    extradata: BTreeMap<u32, Vec<u8>>,
+}
+
+fn piece_holder(task: TaskId) -> String {
+    format!("piece-{}-{}", task.job.0.simple(), task.index)
+}
+
+fn part_holder(task: TaskId) -> String {
+    format!("part-{}-{}", task.job.0.simple(), task.index)
+}
+
+/// What the owner's IO for a job needs.
+struct Scene {
+    tools: Tools,
+    planned: Arc<Planned>,
+    input: PathBuf,
+    output: PathBuf,
+    overwrite: bool,
+    stamp: Stamp,
+    token: CancellationToken,
+}
+
+/// `None`: the job is gone, nothing is to be done.
+fn scene(shared: &Shared, job: JobId) -> Option<Result<Scene, String>> {
+    let (request, token) =
+        shared.jobs.with(job, |entry| (entry.request.clone(), entry.token.clone()))?;
+    if token.is_cancelled() {
+        return None;
+    }
+    let Some(tools) = shared.tools.clone() else {
+        return Some(Err("ffmpeg is not installed on this machine any more".to_owned()));
+    };
+    let Some(planned) = shared.jobs.planned(job) else {
+        return Some(Err("the plan of the job is lost; `dmc jobs retry` makes it again".to_owned()));
+    };
+    let stamp = request.stamp;
+    let (input, output) = (request.input.0, request.output.0);
+    let overwrite = request.overwrite;
+    Some(Ok(Scene { tools, planned, input, output, overwrite, stamp, token }))
+}
+
+impl Scene {
+    /// A source that changed since it was read is never mixed with what it was before.
+    fn source_unchanged(&self) -> Result<(), String> {
+        match Stamp::of(&self.input) {
+            Ok(now) if now == self.stamp => Ok(()),
+            Ok(_) => Err(format!(
+                "{} changed while it was being converted; start the job again when it is complete",
+                self.input.display()
+            )),
+            Err(e) => Err(format!("cannot read {} any more: {e}", self.input.display())),
+        }
+    }
+}
+
+async fn fail(shared: &Shared, job: JobId, error: String) {
+    shared.tell(Input::FailJob { job, errors: vec![error] }).await;
+}
+
+/// Cuts the piece for a task into the store.
+pub fn cut(shared: Arc<Shared>, task: TaskId) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let Some(scene) = scene(&shared, task.job) else { return };
+        let cut = match scene {
+            Ok(scene) => cut_piece(&shared, &scene, task).await,
+            Err(error) => Err(error),
+        };
+        match cut {
+            Ok(Some(blob)) => shared.tell(Input::PieceReady { task, blob }).await,
+            Ok(None) => {} // cancelled
+            Err(error) => fail(&shared, task.job, error).await,
+        }
+    });
+}
+
+async fn cut_piece(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    task: TaskId,
+) -> Result<Option<BlobRef>, String> {
+    scene.source_unchanged()?;
+    let out = shared.store.blobs.temp_dir().join(piece_holder(task));
+    let plan = &scene.planned.plan;
+    let cut =
+        cutting::cut_piece(&scene.tools, &scene.input, plan, task.index, &out, &scene.token).await;
+    let blobs = shared.store.blobs.clone();
+    match cut {
+        Ok(()) => {
+            let imported = tokio::task::spawn_blocking(move || {
+                let manifest = blobs.import(&out, Import::Move)?;
+                blobs.pin(manifest.id, &piece_holder(task))?;
+                Ok::<_, dmc_store::StoreError>(BlobRef { id: manifest.id, bytes: manifest.bytes })
+            });
+            let imported = imported.await.map_err(|e| e.to_string())?;
+            imported.map(Some).map_err(|e| chain(&e))
+        }
+        Err(e) => {
+            let _ = std::fs::remove_file(&out);
+            if e.is_cancelled() { Ok(None) } else { Err(chain(&e)) }
+        }
+    }
+}
+
+/// The piece of a task is not needed any more.
+pub fn release_piece(shared: Arc<Shared>, task: TaskId, blob: BlobRef) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn_blocking(move || release(&shared, blob, &piece_holder(task)));
+}
+
+/// A committed result is not needed any more.
+pub fn drop_result(shared: Arc<Shared>, task: TaskId, result: TaskResult) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn_blocking(move || {
+        release(&shared, result.media, &part_holder(task));
+        release(&shared, result.proof, &part_holder(task));
+    });
+}
+
+/// The job is over: its IO ends. A retry gets a new token.
+pub fn job_over(shared: Arc<Shared>, job: JobId) {
+    shared.jobs.with(job, |entry| entry.token.cancel());
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let _ = shared.jobs.change(job, |request| request.phase = Phase::Over).await;
+        shared.jobs.unload(job);
+    });
+}
+
+/// Fetches a result and verifies it.
+pub fn fetch(
+    shared: Arc<Shared>,
+    attempt: AttemptId,
+    task: TaskId,
+    from: AgentId,
+    result: TaskResult,
+) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let scene = match scene(&shared, task.job) {
+            Some(Ok(scene)) => scene,
+            Some(Err(error)) => return fail(&shared, task.job, error).await,
+            None => return,
+        };
+        let token = scene.token.clone();
+        let decided = tokio::select! {
+            decided = fetch_and_verify(&shared, &scene, task, from, result) => decided,
+            () = token.cancelled() => return,
+        };
+        match decided {
+            Decided::Good => shared.tell(Input::ResultGood { attempt, task }).await,
+            Decided::Bad(failure) => {
+                warn!(%task, worker = %from.short(), "result refused: {}", failure.reason);
+                release_part(&shared, task, result).await;
+                shared.tell(Input::ResultBad { attempt, task, failure }).await;
+            }
+            Decided::Demote(suspect, why) => {
+                if suspect == task.index {
+                    release_part(&shared, task, result).await;
+                } else {
+                    // This result is good; its neighbour is not.
+                    shared.tell(Input::ResultGood { attempt, task }).await;
+                }
+                demote(&shared, &scene, TaskId { job: task.job, index: suspect }, &why).await;
+            }
+        }
+    });
+}
+
+async fn release_part(shared: &Arc<Shared>, task: TaskId, result: TaskResult) {
+    let shared = Arc::clone(shared);
+    let released = tokio::task::spawn_blocking(move || {
+        release(&shared, result.media, &part_holder(task));
+        release(&shared, result.proof, &part_holder(task));
+    });
+    let _ = released.await;
+}
+
+enum Decided {
+    Good,
+    Bad(Failure),
+    /// This task must be done another way, because of this.
+    Demote(u32, String),
+}
+
+async fn fetch_and_verify(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    task: TaskId,
+    from: AgentId,
+    result: TaskResult,
+) -> Decided {
+    let bad = |kind, reason: String| Decided::Bad(Failure::new(kind, reason));
+    if result.proof.bytes > PROOF_BYTES_MAX {
+        return bad(FailureKind::Verify, "the proof is larger than any film needs".to_owned());
+    }
+    if let Err(failure) = room_for(shared, &shared.data_dir, result.media.bytes) {
+        return Decided::Bad(failure);
+    }
+    let holder = part_holder(task);
+    for blob in [result.media, result.proof] {
+        if let Err(failure) = fetch_blob(shared, from, blob, &holder).await {
+            return Decided::Bad(failure);
+        }
+    }
+    let path = |blob: BlobRef| shared.store.blobs.path(blob.id);
+    let (media, proof) = match (path(result.media), path(result.proof)) {
+        (Ok(media), Ok(proof)) => (media, proof),
+        (Err(e), _) | (_, Err(e)) => return bad(store_kind(&e), chain(&e)),
+    };
+    let plan = &scene.planned.plan;
+    let checked =
+        verify::verify_result(&scene.tools, plan, task.index, &media, &proof, &scene.token).await;
+    match checked {
+        Ok(verify::Verdict::Good { extradata }) => {
+            check_against_others(shared, scene, task, &proof, extradata).await
+        }
+        Ok(verify::Verdict::Demote { why }) => Decided::Demote(task.index, why),
+        Ok(verify::Verdict::Bad { why }) => bad(FailureKind::Verify, why),
+        Err(e) if e.is_disk_full() => bad(FailureKind::DiskFull, chain(&e)),
+        Err(e) => bad(FailureKind::Verify, chain(&e)),
+    }
+}
+
+/// A segment must share its stream parameters with the others, and must have decoded the last
+/// frames before its start exactly as the segment before it did.
+async fn check_against_others(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    task: TaskId,
+    proof: &Path,
+    extradata: Option<Vec<u8>>,
+) -> Decided {
+    let Some(verifying) = shared.jobs.with(task.job, |entry| Arc::clone(&entry.verifying)) else {
+        return Decided::Good;
+    };
+    let mut verified = verifying.lock().await;
+    if let Some(extradata) = extradata {
+        let others = verified.extradata.iter().find(|(index, _)| **index != task.index);
+        if others.is_some_and(|(_, other)| *other != extradata) {
+            let reason = "its stream parameters differ from those of the other segments: \
+                          the encoder is another build";
+            return Decided::Bad(Failure::new(FailureKind::Verify, reason));
+        }
+        verified.extradata.insert(task.index, extradata);
+    }
+    verified.proofs.insert(task.index, proof.to_owned());
+    let links = neighbours(&scene.planned, task.index);
+    for (before, after) in links {
+        let (Some(a), Some(b)) = (verified.proofs.get(&before), verified.proofs.get(&after)) else {
+            continue;
+        };
+        if let Err(why) = linked(a, b) {
+            verified.proofs.remove(&after);
+            verified.extradata.remove(&after);
+            return Decided::Demote(after, why);
+        }
+    }
+    Decided::Good
+}
+
+/// The pairs of consecutive segments that a task is part of.
+fn neighbours(planned: &Planned, index: u32) -> Vec<(u32, u32)> {
+    let segments = planned.plan.video_tasks();
+    let pairs = segments.windows(2).map(|pair| (pair[0], pair[1]));
+    pairs.filter(|(before, after)| *before == index || *after == index).collect()
+}
+
+fn linked(before: &Path, after: &Path) -> Result<(), String> {
+    match verify::link_ok(before, after) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("frames before its start decode differently than in the segment before \
+                          it"
+        .to_owned()),
+        Err(e) => Err(chain(&e)),
+    }
+}
+
+/// Has a task done one rung lower.
+async fn demote(shared: &Arc<Shared>, scene: &Scene, task: TaskId, why: &str) {
+    info!(%task, "to be done another way: {why}");
+    let Some(verifying) = shared.jobs.with(task.job, |entry| Arc::clone(&entry.verifying)) else {
+        return;
+    };
+    let mut verified = verifying.lock().await;
+    // Another result may have led to a new plan meanwhile.
+    let Some(planned) = shared.jobs.planned(task.job) else { return };
+    let index = crate::media::index::index(&scene.tools, &scene.input, &planned.probe).await;
+    let index = match index {
+        Ok(index) => index,
+        Err(e) => return fail(shared, task.job, chain(&e)).await,
+    };
+    let label = planned.plan.tasks.get(task.index as usize).map(|spec| spec.label());
+    let label = label.unwrap_or_default();
+    let demotion =
+        plan::demote(&planned.probe, &index, &planned.plan.preset, &planned.plan, task.index);
+    let mut plan = planned.plan.clone();
+    let (input, note) = match demotion {
+        Demotion::Retry(replacement) => {
+            let spec = replacement.spec.clone();
+            plan.replace(task.index, replacement);
+            (Input::Redo { task, spec }, format!("{label} was done another way: {why}"))
+        }
+        Demotion::WholeFile(whole) => {
+            plan = *whole;
+            *verified = Verified::default();
+            let tasks = plan.tasks.clone();
+            let note = format!("the film was converted in one piece: {label}: {why}");
+            (Input::Replan { job: task.job, tasks }, note)
+        }
+        Demotion::GiveUp => {
+            let error = format!("no way to convert {} exactly: {why}", scene.input.display());
+            return fail(shared, task.job, error).await;
+        }
+    };
+    verified.proofs.remove(&task.index);
+    verified.extradata.remove(&task.index);
+    let next = Planned { probe: planned.probe.clone(), plan };
+    if let Err(e) = shared.jobs.save_plan(task.job, next) {
+        return fail(shared, task.job, format!("cannot save the plan: {e}")).await;
+    }
+    let _ = shared.jobs.change(task.job, |request| request.note(note)).await;
+    shared.tell(input).await;
+}
+
+/// Joins the results, verifies the whole, publishes it.
+pub fn join(shared: Arc<Shared>, job: JobId) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let scene = match scene(&shared, job) {
+            Some(Ok(scene)) => scene,
+            Some(Err(error)) => return fail(&shared, job, error).await,
+            None => return,
+        };
+        let temp = publish::temp_path(&scene.output, &job.to_string());
+        let joined = tokio::select! {
+            joined = join_and_publish(&shared, &scene, job, &temp) => joined,
+            () = scene.token.cancelled() => Err(Ended::Cancelled),
+            () = shared.stop.cancelled() => Err(Ended::Cancelled),
+        };
+        match joined {
+            Ok(()) => shared.tell(Input::Joined(job)).await,
+            Err(ended) => {
+                let _ = std::fs::remove_file(&temp);
+                match ended {
+                    Ended::Cancelled => debug!(%job, "joining was cancelled"),
+                    Ended::Failed(error) => fail(&shared, job, error).await,
+                    Ended::Suspect(task, why) => demote(&shared, &scene, task, &why).await,
+                }
+            }
+        }
+    });
+}
+
+enum Ended {
+    Cancelled,
+    Failed(String),
+    Suspect(TaskId, String),
+}
+
+impl From<MediaError> for Ended {
+    fn from(error: MediaError) -> Ended {
+        if error.is_cancelled() { Ended::Cancelled } else { Ended::Failed(chain(&error)) }
+    }
+}
+
+async fn join_and_publish(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    job: JobId,
+    temp: &Path,
+) -> Result<(), Ended> {
+    let phase = async |phase: Phase| {
+        let _ = shared.jobs.change(job, |request| request.phase = phase).await;
+    };
+    phase(Phase::Joining).await;
+    let parts = committed(shared, job).await?;
+    let plan = &scene.planned.plan;
+    check_all_links(shared, scene, job, &parts).await?;
+    scene.source_unchanged().map_err(Ended::Failed)?;
+    let path = |blob: BlobRef| {
+        shared.store.blobs.path(blob.id).map_err(|e| Ended::Failed(chain(&e)))
+    };
+    let media = parts.iter().map(|part| path(part.media)).collect::<Result<Vec<_>, _>>()?;
+    let proofs = parts.iter().map(|part| path(part.proof)).collect::<Result<Vec<_>, _>>()?;
+    let (tools, token) = (&scene.tools, &scene.token);
+    joining::join(tools, plan, &scene.input, &media, temp, |_| {}, token).await?;
+    phase(Phase::Verifying).await;
+    let probe = &scene.planned.probe;
+    let report = verify::verify_output(
+        tools, plan, probe, &scene.input, &media, &proofs, temp, |_| {}, token,
+    );
+    let report = report.await?;
+    scene.source_unchanged().map_err(Ended::Failed)?;
+    phase(Phase::Publishing).await;
+    publish::publish(temp, &scene.output, &scene.input, scene.overwrite)?;
+    let bytes = std::fs::metadata(&scene.output).map_or(0, |meta| meta.len());
+    let proof = Proof {
+        frames_expected: report.frames_expected,
+        frames: report.frames,
+        pts_error_us_max: report.max_pts_error_us,
+        pixels_compared: report.pixels_compared,
+        streams: report.streams,
+        bytes,
+    };
+    let kept = shared.jobs.change(job, |request| {
+        request.proof = Some(proof);
+        request.phase = Phase::Over;
+    });
+    kept.await.map_err(|e| Ended::Failed(chain(&e)))
+}
+
+async fn committed(shared: &Shared, job: JobId) -> Result<Vec<TaskResult>, Ended> {
+    let results = shared.ask(move |mesh, _| {
+        let job = mesh.jobs().get(job)?;
+        job.tasks.iter().map(|task| Some(task.record.commit?.result)).collect::<Option<Vec<_>>>()
+    });
+    results.await.flatten().ok_or(Ended::Cancelled)
+}
+
+/// Every segment against the one before it, whatever happened between: after a restart nothing is
+/// taken from memory.
+async fn check_all_links(
+    shared: &Shared,
+    scene: &Scene,
+    job: JobId,
+    parts: &[TaskResult],
+) -> Result<(), Ended> {
+    if scene.planned.plan.rung == Rung::Whole {
+        return Ok(());
+    }
+    let proof = |index: u32| {
+        let part = parts.get(index as usize)?;
+        shared.store.blobs.path(part.proof.id).ok()
+    };
+    for pair in scene.planned.plan.video_tasks().windows(2) {
+        let (Some(before), Some(after)) = (proof(pair[0]), proof(pair[1])) else {
+            return Err(Ended::Failed("a committed proof is gone from the store".to_owned()));
+        };
+        if let Err(why) = linked(&before, &after) {
+            return Err(Ended::Suspect(TaskId { job, index: pair[1] }, why));
+        }
+    }
+    Ok(())
+}
