@@ -1,0 +1,216 @@
+//! Routes of the local API.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use dmc_protocol::id::JobId;
+use dmc_protocol::mesh::Input;
+use serde::{Deserialize, Serialize};
+
+use super::views::{self, JobView, PeerView, StatusView};
+use crate::intake::{self, Refusal, Wish};
+use crate::runtime::Shared;
+use crate::worker::chain;
+
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// An error as the API tells it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// What happened, why, what to do next.
+    pub detail: String,
+    /// Whether the request itself makes no sense (exit code 2 of the command line).
+    #[serde(default)]
+    pub usage: bool,
+    /// The HTTP status.
+    pub status: u16,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem { detail: detail.into(), usage: false, status: status.as_u16() }
+    }
+
+    fn no_job(id: &str) -> Problem {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no job {id}; `dmc jobs` lists the jobs of this agent"),
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status);
+        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self)).into_response()
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        let usage = refusal.is_usage();
+        let detail = chain(&refusal);
+        Problem { detail, usage, status: StatusCode::UNPROCESSABLE_ENTITY.as_u16() }
+    }
+}
+
+type Agent = State<Arc<Shared>>;
+
+pub(super) fn routes(shared: Arc<Shared>, token: String, addr: SocketAddr) -> Router {
+    let guard = Arc::new(Guard { token, addr });
+    Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/peers", get(peers))
+        .route("/api/v1/jobs", get(list_jobs).post(add_job))
+        .route("/api/v1/jobs/{id}", get(show_job).delete(remove_job))
+        .route("/api/v1/jobs/{id}/cancel", post(cancel_job))
+        .route("/api/v1/jobs/{id}/retry", post(retry_job))
+        .route("/api/v1/jobs/{id}/file", get(job_file))
+        .route("/api/v1/pause", post(pause))
+        .route("/api/v1/resume", post(resume))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(guard, admit))
+        .with_state(shared)
+}
+
+struct Guard {
+    token: String,
+    addr: SocketAddr,
+}
+
+/// The token, and a Host that is this very address: a web page that a browser was tricked into
+/// believing local (DNS rebinding) has neither.
+async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let host_ok = text(header::HOST).is_some_and(|host| host == guard.addr.to_string());
+    if !host_ok || request.headers().contains_key(header::ORIGIN) {
+        return Problem::new(StatusCode::FORBIDDEN, "not a local request").into_response();
+    }
+    let given = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    // Compared by hash, so that time tells nothing about the token.
+    let right = given.is_some_and(|given| {
+        blake3::hash(given.as_bytes()) == blake3::hash(guard.token.as_bytes())
+    });
+    if right {
+        return next.run(request).await;
+    }
+    let detail = "the token is missing or wrong; it is in the file api.token of the data directory";
+    Problem::new(StatusCode::UNAUTHORIZED, detail).into_response()
+}
+
+fn stopping() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping")
+}
+
+async fn status(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
+    Ok(Json(views::status(&shared).await.ok_or_else(stopping)?))
+}
+
+async fn peers(State(shared): Agent) -> Result<Json<Vec<PeerView>>, Problem> {
+    Ok(Json(views::peers(&shared).await.ok_or_else(stopping)?))
+}
+
+async fn list_jobs(State(shared): Agent) -> Result<Json<Vec<JobView>>, Problem> {
+    Ok(Json(views::jobs(&shared).await.ok_or_else(stopping)?))
+}
+
+fn read_id(text: &str) -> Result<JobId, Problem> {
+    text.parse().map_err(|_| Problem::no_job(text))
+}
+
+async fn one(shared: &Arc<Shared>, id: &str) -> Result<JobView, Problem> {
+    views::job(shared, read_id(id)?).await.ok_or_else(|| Problem::no_job(id))
+}
+
+async fn show_job(
+    State(shared): Agent,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Problem> {
+    Ok(Json(one(&shared, &id).await?))
+}
+
+async fn add_job(
+    State(shared): Agent,
+    Json(wish): Json<Wish>,
+) -> Result<(StatusCode, Json<JobView>), Problem> {
+    let id = intake::accept(&shared, wish).await?;
+    Ok((StatusCode::CREATED, Json(one(&shared, &id.to_string()).await?)))
+}
+
+async fn cancel_job(
+    State(shared): Agent,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Problem> {
+    let view = one(&shared, &id).await?;
+    if view.is_over() {
+        let detail = format!("job {id} is over: {}", view.status);
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    intake::cancel(&shared, read_id(&id)?).await;
+    Ok(Json(one(&shared, &id).await?))
+}
+
+async fn retry_job(
+    State(shared): Agent,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Problem> {
+    let view = one(&shared, &id).await?;
+    if !view.is_over() || view.status == "finished_successful" {
+        let detail = format!("job {id} is {}: there is nothing to retry", view.status);
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    intake::retry(&shared, read_id(&id)?).await?;
+    Ok(Json(one(&shared, &id).await?))
+}
+
+async fn remove_job(
+    State(shared): Agent,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let view = one(&shared, &id).await?;
+    if !view.is_over() {
+        let detail = format!("job {id} is not over; cancel it first");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let id = read_id(&id)?;
+    shared.tell(Input::RemoveJob(id)).await;
+    shared.jobs.remove(id).await.map_err(|e| Problem::from(Refusal::Store(e)))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn job_file(State(shared): Agent, Path(id): Path<String>) -> Result<Response, Problem> {
+    let view = one(&shared, &id).await?;
+    if view.status != "finished_successful" {
+        let detail = format!("job {id} has no result yet: it is {}", view.status);
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let gone = |e: std::io::Error| {
+        let detail = format!("cannot read the result {}: {e}", view.output.display());
+        Problem::new(StatusCode::GONE, detail)
+    };
+    let file = tokio::fs::File::open(&view.output.0).await.map_err(gone)?;
+    let length = file.metadata().await.map_err(gone)?.len();
+    let body = Body::from_stream(tokio_util::io::ReaderStream::with_capacity(file, 1 << 18));
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+    ];
+    Ok((headers, body).into_response())
+}
+
+async fn pause(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
+    shared.tell(Input::SetPaused(true)).await;
+    status(State(shared)).await
+}
+
+async fn resume(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
+    shared.tell(Input::SetPaused(false)).await;
+    status(State(shared)).await
+}
