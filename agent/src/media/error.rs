@@ -44,6 +44,13 @@ pub enum MediaError {
         /// What is wrong with it.
         why: String,
     },
+    /// A task ran well, but its frames are not those that the source's packets promise: entering
+    /// this source there is not exact. Nobody is to blame; the task needs a lower rung.
+    #[error("the frames cannot be proven: {why}")]
+    Unproven {
+        /// What differs.
+        why: String,
+    },
     /// The result's file exists already.
     #[error("{} exists already. Use --overwrite to replace it, or -o for another name", path.display())]
     Exists {
@@ -112,6 +119,11 @@ impl MediaError {
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, MediaError::Cancelled)
+    }
+
+    /// Whether the task needs a lower rung rather than another worker.
+    pub fn is_unproven(&self) -> bool {
+        matches!(self, MediaError::Unproven { .. })
     }
 
     /// Whether the disk was full: the fault of no worker.

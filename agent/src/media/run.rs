@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::error::MediaError;
 use super::sandbox;
 
+pub use super::work::{TaskOutput, run_task};
+
 /// Pixels of one picture that ffmpeg may decode: a small file can ask for gigabytes.
 const PIXELS_MAX: u64 = 134_217_728;
 /// How much of a program's stderr is kept, from its end.
@@ -139,12 +141,21 @@ pub(crate) struct Call<'a> {
     pub stdout_bytes_max: usize,
     /// How long it may take.
     pub wall: Duration,
+    /// The largest file that it may write.
+    pub file_bytes_max: Option<u64>,
 }
 
 impl<'a> Call<'a> {
     /// A call with the usual limits.
     pub fn new(step: &'static str, program: &'a Path, args: Args) -> Call<'a> {
-        Call { step, program, args, stdout_bytes_max: 64 * 1024 * 1024, wall: WALL }
+        Call {
+            step,
+            program,
+            args,
+            stdout_bytes_max: 64 * 1024 * 1024,
+            wall: WALL,
+            file_bytes_max: None,
+        }
     }
 
     /// The command as one could type it.
@@ -346,7 +357,7 @@ fn spawn(call: &Call<'_>) -> Result<Child, MediaError> {
     let child = command
         .spawn()
         .map_err(|error| call.failed(format!("it could not be started: {error}"), b""))?;
-    sandbox::confine(&child);
+    sandbox::confine(&child, call.file_bytes_max);
     Ok(child)
 }
 
