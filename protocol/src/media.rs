@@ -4,12 +4,14 @@
 //! and a closed list of pixel formats. [`TaskSpec::validate`] is called before anything is run.
 
 mod codec;
+mod input;
 mod pixel;
 mod preset;
 mod task;
 mod video;
 
-pub use codec::{Codec, Container, Encoder, EncoderSpeed, MediaKind};
+pub use codec::{Codec, Container, Encoder, EncoderSpeed, MediaKind, UnknownWord};
+pub use input::InputFormat;
 pub use pixel::PixFmt;
 pub use preset::{AudioPolicy, Preset, PresetError, PresetOverrides, Quality};
 pub use task::{

@@ -1,1 +1,35 @@
 //! Everything that concerns ffmpeg.
+//!
+//! The order of work: [`probe`] and [`index`] read a source, [`plan`] decides (pure), [`cut`] makes
+//! the pieces, [`run`] runs a task at a worker, [`verify`] checks what came back, [`join`] makes the
+//! result and [`publish`] puts it in its place. `args` writes ffmpeg's arguments (pure), and `run`
+//! is the only door through which programs are called.
+
+mod args;
+pub mod capability;
+pub mod cut;
+pub mod error;
+mod ffprobe;
+mod hdr;
+mod holds;
+pub mod index;
+pub mod join;
+mod keep;
+mod picture;
+pub mod plan;
+pub mod probe;
+pub mod proof;
+pub mod publish;
+pub mod run;
+mod sandbox;
+mod segments;
+mod sniff;
+pub mod streams;
+mod timeline;
+pub mod verify;
+mod verify_output;
+mod verify_sound;
+mod video;
+mod work;
+
+pub use error::MediaError;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, EncoderSpeed, Filter, MediaKind, Quality, Rational, VideoWork};
+use super::{Encoder, EncoderSpeed, Filter, InputFormat, MediaKind, Quality, Rational, VideoWork};
 
 /// How many PTS there are and the BLAKE3 hash of them, sorted, as little-endian `i64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct PtsDigest {
 }
 
 /// Where a worker gets the pictures of a segment from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Feed {
     /// A piece that the owner cut, its timestamps moved later so that none is negative.
     Piece {
@@ -28,7 +28,9 @@ pub enum Feed {
     },
     /// The whole source, entered near the segment.
     Seek {
-        /// Which of the source's video streams, from 0.
+        /// The source's file format.
+        format: InputFormat,
+        /// The stream's index in the source.
         stream: u32,
         /// Where to enter, in microseconds of the source's time; `None` for the start.
         from_us: Option<i64>,
@@ -57,9 +59,12 @@ pub struct SegmentTask {
 /// All the pictures of a file, by one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WholeTask {
-    /// Which of the source's video streams, from 0.
+    /// The source's file format.
+    pub format: InputFormat,
+    /// The stream's index in the source.
     pub stream: u32,
-    /// The PTS that must come out, where the source says them; otherwise the proof says them.
+    /// The PTS that must come out, where the source says them; the result's clock is then the
+    /// source's own. Otherwise the proof says them, counted from the source's start time.
     pub expected: Option<PtsDigest>,
     /// About how many frames there are.
     pub frames_estimate: Option<u64>,
@@ -70,7 +75,9 @@ pub struct WholeTask {
 /// One audio stream of a file, encoded in one go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioTask {
-    /// Which of the source's audio streams, from 0.
+    /// The source's file format.
+    pub format: InputFormat,
+    /// The stream's index in the source.
     pub stream: u32,
     /// The encoder.
     pub encoder: Encoder,
@@ -89,6 +96,8 @@ pub struct AudioTask {
 /// One still picture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageTask {
+    /// The source's file format.
+    pub format: InputFormat,
     /// The encoder.
     pub encoder: Encoder,
     /// Width of the result's picture.
@@ -323,7 +332,7 @@ impl TaskSpec {
         match self {
             TaskSpec::Segment(task) => task.validate(),
             TaskSpec::Whole(task) => {
-                check_stream(task.stream)?;
+                check_stream(&task.format, task.stream)?;
                 let frames = self.frames().unwrap_or(0);
                 check(frames <= limit::FRAMES_MAX, "frames", frames, "at most 100,000,000")?;
                 task.video.validate()
@@ -332,6 +341,7 @@ impl TaskSpec {
             TaskSpec::Image(task) => {
                 let is_image = task.encoder.kind() == MediaKind::Image;
                 check(is_image, "encoder", task.encoder, "not for images")?;
+                check_stream(&task.format, 0)?;
                 check_size(task.width, task.height)?;
                 check_filters(&task.exact_filters)
             }
@@ -343,7 +353,8 @@ fn pixels(width: u32, height: u32) -> u64 {
     u64::from(width) * u64::from(height)
 }
 
-fn check_stream(stream: u32) -> Result<(), SpecError> {
+fn check_stream(format: &InputFormat, stream: u32) -> Result<(), SpecError> {
+    check(format.is_known(), "file format", format, "not a known format")?;
     check(stream <= limit::STREAM_MAX, "stream", stream, "at most 1,000")
 }
 
@@ -359,7 +370,7 @@ fn check_filters(filters: &[Filter]) -> Result<(), SpecError> {
     check(filters.len() <= limit::FILTERS_MAX, "filters", filters.len(), "more than 8")?;
     filters.iter().try_for_each(|filter| match filter {
         Filter::Scale { width, height } => check_size(*width, *height),
-        Filter::Format { pix_fmt, .. } => {
+        Filter::Format { pix_fmt, .. } | Filter::RgbToYuv { pix_fmt } => {
             check(pix_fmt.is_known(), "pixel format", pix_fmt, "not a known format")
         }
         Filter::TurnRight
@@ -381,14 +392,14 @@ impl SegmentTask {
         let frames = u64::from(self.expected.count);
         let ok = frames > 0 && frames <= limit::FRAMES_MAX;
         check(ok, "frames", frames, "not within 1–100,000,000")?;
-        match self.feed {
-            Feed::Piece { shift_s, preroll_keyframes } => {
+        match &self.feed {
+            &Feed::Piece { shift_s, preroll_keyframes } => {
                 check(shift_s <= limit::SHIFT_S_MAX, "time shift", shift_s, "too large")?;
                 let preroll = preroll_keyframes;
                 check(preroll <= limit::PREROLL_MAX, "pre-roll", preroll, "more than 16")?;
             }
-            Feed::Seek { stream, from_us } => {
-                check_stream(stream)?;
+            Feed::Seek { format, stream, from_us } => {
+                check_stream(format, *stream)?;
                 let from = from_us.unwrap_or(0);
                 check(within(from), "seek position", from, "too large")?;
             }
@@ -399,7 +410,7 @@ impl SegmentTask {
 
 impl AudioTask {
     fn validate(&self) -> Result<(), SpecError> {
-        check_stream(self.stream)?;
+        check_stream(&self.format, self.stream)?;
         let is_audio = self.encoder.kind() == MediaKind::Audio;
         check(is_audio, "encoder", self.encoder, "not for sound")?;
         check(self.bps <= limit::BPS_MAX, "bit rate", self.bps, "more than 10,000,000")?;

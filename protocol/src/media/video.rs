@@ -68,6 +68,11 @@ pub enum Filter {
         /// Whether the values use the full range (0–255 for 8 bits).
         full_range: bool,
     },
+    /// From red, green and blue to limited-range BT.709.
+    RgbToYuv {
+        /// The format wanted.
+        pix_fmt: PixFmt,
+    },
     /// A quarter turn clockwise.
     TurnRight,
     /// A quarter turn counter-clockwise.

@@ -1,0 +1,87 @@
+//! Which encoders really work here: each proves itself by a short test encode.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dmc_protocol::media::{Capabilities, Encoder, MediaKind};
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::run::{self, Args, Call, Tools};
+
+/// A test encode that takes longer has failed.
+const WALL: Duration = Duration::from_secs(5);
+const AT_ONCE: usize = 2;
+const VERSION_CHARS_MAX: usize = 80;
+
+/// Tries every encoder; those that fail are left out. A machine without ffmpeg has none.
+pub async fn detect(tools: &Tools) -> Capabilities {
+    let ffmpeg_version = version(tools).await;
+    let proven: Vec<(Encoder, Option<[u8; 8]>)> = futures::stream::iter(Encoder::ALL)
+        .map(|encoder| prove(tools, encoder, &ffmpeg_version))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let encoders: BTreeMap<Encoder, [u8; 8]> =
+        proven.into_iter().filter_map(|(encoder, print)| Some((encoder, print?))).collect();
+    let kinds: BTreeSet<MediaKind> = encoders.keys().map(|encoder| encoder.kind()).collect();
+    Capabilities { ffmpeg_version, encoders, kinds }
+}
+
+async fn version(tools: &Tools) -> String {
+    let mut args = Args::default();
+    args.arg("-version");
+    let mut call = Call::new("asking for ffmpeg's version", &tools.ffmpeg, args);
+    call.wall = WALL;
+    let Ok(captured) = run::capture(call, &CancellationToken::new()).await else {
+        return String::new();
+    };
+    let text = String::from_utf8_lossy(&captured.stdout);
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split(" Copyright").next().unwrap_or_default();
+    line.chars().take(VERSION_CHARS_MAX).collect()
+}
+
+/// The fingerprint is the hash of the bits of a fixed test and of the headers that go with them:
+/// two builds with the same one make segments that can be joined.
+async fn prove(tools: &Tools, encoder: Encoder, version: &str) -> (Encoder, Option<[u8; 8]>) {
+    let mut args = Args::ffmpeg();
+    match encoder.kind() {
+        MediaKind::Audio => {
+            args.words("-f lavfi -i sine=frequency=440:sample_rate=48000:duration=0.1 -bitexact");
+        }
+        MediaKind::Video | MediaKind::Image => {
+            let frames = if encoder.kind() == MediaKind::Image { 1 } else { 3 };
+            args.words("-f lavfi -i testsrc2=size=128x96:rate=25 -pix_fmt");
+            args.arg(if encoder == Encoder::Png { "rgb24" } else { "yuv420p" });
+            // One thread: some encoders choose other bits with more of them.
+            args.words(&format!("-frames:v {frames} -bitexact -threads 1"));
+        }
+    }
+    args.words(&format!("-c {}", encoder.name()));
+    match encoder {
+        Encoder::Libx264 => args.words("-preset medium -crf 28"),
+        Encoder::Libx265 => {
+            args.words("-preset medium -crf 28 -x265-params log-level=error:pools=1")
+        }
+        Encoder::Libsvtav1 => args.words("-preset 8 -crf 35 -svtav1-params lp=1"),
+        Encoder::Ffv1 => args.words("-level 3 -coder 1 -context 0 -g 1 -slices 4 -slicecrc 1"),
+        _ => &mut args,
+    };
+    args.words("-f nut pipe:1");
+    let mut call = Call::new("trying an encoder", &tools.ffmpeg, args);
+    call.wall = WALL;
+    let captured = match run::capture(call, &CancellationToken::new()).await {
+        Ok(captured) if !captured.stdout.is_empty() => captured,
+        Ok(_) => return (encoder, None),
+        Err(error) => {
+            tracing::info!(%encoder, %error, "this encoder does not work here");
+            return (encoder, None);
+        }
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(version.as_bytes()).update(&[0]).update(&captured.stdout);
+    let mut print = [0; 8];
+    print.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    (encoder, Some(print))
+}

@@ -1,0 +1,218 @@
+//! Joins the results of a plan's tasks and what is kept of the source into one file.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use dmc_protocol::media::{Codec, Container, MediaKind, TaskSpec};
+use tokio_util::sync::CancellationToken;
+
+use super::args::seconds;
+use super::error::MediaError;
+use super::plan::{Origin, Plan};
+use super::run::{self, Args, Call, Progress, Tools};
+use super::streams::{Orientation, StreamKind};
+use super::timeline::{self, Timeline};
+use super::work::TaskOutput;
+
+/// Writes the joined file to `out`. `results` are those of the plan's tasks, in their order.
+///
+/// # Errors
+/// When a result is missing, ffmpeg fails, or the disk is full.
+pub async fn join(
+    tools: &Tools,
+    plan: &Plan,
+    source: &Path,
+    results: &[TaskOutput],
+    out: &Path,
+    progress: impl FnMut(Progress) + Send,
+    cancel: &CancellationToken,
+) -> Result<(), MediaError> {
+    if results.len() != plan.tasks.len() {
+        let why = format!("{} of {} are there", results.len(), plan.tasks.len());
+        return Err(MediaError::wrong("the results", why));
+    }
+    if plan.kind == MediaKind::Image {
+        return super::picture::finish(source, &results[0].media, out).await;
+    }
+    let timeline = timeline::read(plan, results).await?;
+    // Links and a list only: nothing large is copied.
+    let desk =
+        tempfile::tempdir().map_err(|e| MediaError::io("write", &std::env::temp_dir(), e))?;
+    let list = match &timeline {
+        Some(timeline) => Some(write_list(plan, results, timeline, desk.path()).await?),
+        None => None,
+    };
+    let covers = extract_covers(tools, plan, source, desk.path(), cancel).await?;
+    let args = arguments(plan, source, results, timeline.as_ref(), list.as_deref(), &covers, out);
+    let call = Call::new("joining the result", &tools.ffmpeg, args);
+    run::with_progress(call, progress, cancel).await?;
+    super::hdr::write_marks(tools, plan, out, cancel).await
+}
+
+/// The list of segments for ffmpeg, each with its exact length.
+async fn write_list(
+    plan: &Plan,
+    results: &[TaskOutput],
+    timeline: &Timeline,
+    desk: &Path,
+) -> Result<PathBuf, MediaError> {
+    let mut list = String::from("ffconcat version 1.0\n");
+    for (number, task) in plan.video_tasks().into_iter().enumerate() {
+        let media = &results[task as usize].media;
+        let name = format!("segment{number}");
+        link(media, &desk.join(&name)).await?;
+        let _ = writeln!(list, "file {name}");
+        if let Some(TaskSpec::Segment(segment)) = plan.tasks.get(task as usize) {
+            let us = timeline.time_base.ticks_to_us(segment.b_pts - segment.a_pts);
+            let _ = writeln!(list, "duration {}", seconds(us));
+        }
+    }
+    let path = desk.join("list.ffconcat");
+    tokio::fs::write(&path, list).await.map_err(|e| MediaError::io("write", &path, e))?;
+    Ok(path)
+}
+
+async fn link(from: &Path, to: &Path) -> Result<(), MediaError> {
+    let from = std::path::absolute(from).map_err(|e| MediaError::io("read", from, e))?;
+    #[cfg(unix)]
+    let done = tokio::fs::symlink(&from, to).await;
+    #[cfg(not(unix))]
+    let done = tokio::fs::copy(&from, to).await.map(|_| ());
+    done.map_err(|error| MediaError::io("link", to, error))
+}
+
+/// A cover picture as a file, with its name and type inside the result.
+struct CoverFile {
+    file: PathBuf,
+    name: String,
+    mime: String,
+    tags: Vec<(String, String)>,
+}
+
+/// In Matroska a cover is an attached file, not a track.
+async fn extract_covers(
+    tools: &Tools,
+    plan: &Plan,
+    source: &Path,
+    desk: &Path,
+    cancel: &CancellationToken,
+) -> Result<Vec<CoverFile>, MediaError> {
+    let mut covers = Vec::new();
+    for stream in &plan.join.streams {
+        let Origin::CoverFile { name, mime } = &stream.origin else { continue };
+        let file = desk.join(format!("cover{}", covers.len()));
+        let mut args = Args::ffmpeg();
+        args.input(Some(&plan.source_format), source);
+        args.words(&format!("-map 0:{} -c copy -frames:v 1 -f image2 -update 1", stream.source));
+        args.output(&file);
+        run::capture(Call::new("reading the cover", &tools.ffmpeg, args), cancel).await?;
+        let tags = stream.tags.clone();
+        covers.push(CoverFile { file, name: name.clone(), mime: mime.clone(), tags });
+    }
+    Ok(covers)
+}
+
+fn arguments(
+    plan: &Plan,
+    source: &Path,
+    results: &[TaskOutput],
+    timeline: Option<&Timeline>,
+    list: Option<&Path>,
+    covers: &[CoverFile],
+    out: &Path,
+) -> Args {
+    let mut args = Args::ffmpeg();
+    let mut inputs = 0;
+    if let (Some(timeline), Some(list)) = (timeline, list) {
+        args.arg("-itsoffset").arg(seconds(timeline.first_us));
+        args.words("-protocol_whitelist file -format_whitelist concat,mov -f concat -safe 1 -i");
+        args.output(list);
+        inputs += 1;
+    }
+    let source_input = inputs;
+    args.input(Some(&plan.source_format), source);
+    inputs += 1;
+    let mut maps = Args::default();
+    let mut number = 0;
+    for stream in &plan.join.streams {
+        match &stream.origin {
+            Origin::Pictures => maps.words("-map 0:v:0"),
+            Origin::Copy => maps.words(&format!("-map {source_input}:{}", stream.source)),
+            Origin::Subtitle(encoder) => {
+                maps.words(&format!("-map {source_input}:{} -c:{number} {encoder}", stream.source))
+            }
+            Origin::Task(task) => {
+                let Some(result) = results.get(*task as usize) else { continue };
+                let delay = plan.delay_us(stream.source);
+                args.arg("-itsoffset").arg(seconds(delay)).input(None, &result.media);
+                maps.words(&format!("-map {inputs}:a:0"));
+                inputs += 1;
+                &mut maps
+            }
+            Origin::CoverFile { .. } => continue,
+        };
+        for (key, value) in &stream.tags {
+            maps.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
+        }
+        let dispositions = match stream.dispositions.as_slice() {
+            [] => "0".to_owned(),
+            names => names.join("+"),
+        };
+        maps.arg(format!("-disposition:{number}")).arg(dispositions);
+        number += 1;
+    }
+    args.words("-c copy");
+    args.0.append(&mut maps.0);
+    for cover in covers {
+        args.arg("-attach").output(&cover.file);
+        for (key, value) in [("mimetype", &cover.mime), ("filename", &cover.name)] {
+            args.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
+        }
+        for (key, value) in cover.tags.iter().filter(|(key, _)| key.eq_ignore_ascii_case("title")) {
+            args.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
+        }
+        number += 1;
+    }
+    args.words(&format!("-map_metadata {source_input} -map_chapters {source_input}"));
+    args.words("-max_interleave_delta 0");
+    container(&mut args, plan, timeline);
+    args.output(out);
+    args
+}
+
+fn container(args: &mut Args, plan: &Plan, timeline: Option<&Timeline>) {
+    match plan.join.container {
+        Container::Mp4 => {
+            args.words("-movflags +faststart");
+            if let Some(timeline) = timeline {
+                args.words(&format!("-video_track_timescale {}", timeline.time_base.den));
+            }
+            if plan.preset.encoder.codec() == Codec::Hevc {
+                args.words("-tag:v:0 hvc1");
+            }
+            if let Some(angle) = angle(plan.join.orientation) {
+                let at = plan.join.streams.iter().position(|s| s.origin == Origin::Pictures);
+                args.arg(format!("-metadata:s:{}", at.unwrap_or(0)));
+                args.arg(format!("rotate={angle}"));
+            }
+            args.words("-f mp4");
+        }
+        Container::Flac => _ = args.words("-f flac"),
+        Container::Mkv | Container::Mka | Container::Png => _ = args.words("-f matroska"),
+    }
+}
+
+/// Degrees clockwise that a player must turn the pictures.
+fn angle(orientation: Orientation) -> Option<u32> {
+    let turned = !orientation.is_upright() && !orientation.mirror;
+    turned.then(|| u32::from(orientation.quarter_turns) * 90)
+}
+
+/// How many streams of each kind the joined file must have.
+pub(crate) fn expected_streams(plan: &Plan) -> Vec<(StreamKind, usize)> {
+    use StreamKind::{Attachment, Audio, Cover, Subtitle, Video};
+    [Video, Audio, Subtitle, Cover, Attachment]
+        .into_iter()
+        .map(|kind| (kind, plan.join.streams.iter().filter(|s| s.kind == kind).count()))
+        .collect()
+}

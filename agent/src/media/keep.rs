@@ -1,0 +1,279 @@
+//! Decides what becomes of sound, subtitles, covers, attachments and data. Pure.
+
+use dmc_protocol::media::{AudioPolicy, AudioTask, Container, Encoder, Preset, TaskSpec};
+
+use super::holds::is_text;
+use super::plan::{Origin, OutStream};
+use super::streams::{Probe, Stream, StreamKind};
+
+/// Bits per second for each channel where sound must be encoded although copying was asked for.
+const CHANNEL_BPS: u32 = 96_000;
+/// Takes the place of a task's number until the task exists.
+const NOT_YET: u32 = u32::MAX;
+/// Tags that describe the old bits, not the content.
+const TECHNICAL_TAGS: &[&str] = &[
+    "bps",
+    "duration",
+    "number_of_frames",
+    "number_of_bytes",
+    "source_id",
+    "handler_name",
+    "vendor_id",
+    "encoder",
+    "rotate",
+    "encoder_options",
+];
+
+/// Tags of a stream that is encoded anew.
+fn content_tags(stream: &Stream) -> Vec<(String, String)> {
+    let technical = |key: &str| {
+        let key = key.to_ascii_lowercase();
+        let base = key.split_once('-').map_or(key.as_str(), |(base, _)| base);
+        key.starts_with("_statistics") || TECHNICAL_TAGS.contains(&base)
+    };
+    let kept = stream.tags.iter().filter(|(key, value)| !technical(key) && !value.is_empty());
+    kept.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn out(stream: &Stream, origin: Origin) -> OutStream {
+    let tags = match &origin {
+        Origin::Copy => Vec::new(),
+        _ => content_tags(stream),
+    };
+    OutStream {
+        source: stream.index,
+        kind: stream.kind,
+        origin,
+        tags,
+        dispositions: stream.dispositions.clone(),
+    }
+}
+
+/// The streams of a film's result, in the source's order.
+pub(crate) fn streams(probe: &Probe, preset: &Preset, notes: &mut Vec<String>) -> Vec<OutStream> {
+    let main = probe.pictures.as_ref().map(|pictures| pictures.index);
+    let container = preset.container;
+    let mut kept = Vec::new();
+    for stream in &probe.streams {
+        let origin = match stream.kind {
+            StreamKind::Video if Some(stream.index) == main => Some(Origin::Pictures),
+            StreamKind::Video => copy_if(fits(stream, container), stream, container, notes),
+            StreamKind::Audio => audio_origin(stream, preset, notes),
+            StreamKind::Subtitle => subtitle_origin(stream, container, notes),
+            StreamKind::Cover => cover_origin(stream, container, notes),
+            StreamKind::Attachment => copy_if(fits(stream, container), stream, container, notes),
+            StreamKind::Data => copy_if(false, stream, container, notes),
+        };
+        kept.extend(origin.map(|origin| out(stream, origin)));
+    }
+    if container == Container::Mp4 && kept.iter().any(|stream| stream.tags.len() > 1) {
+        tracing::trace!("MP4 keeps the language and little else of a stream's tags");
+    }
+    kept
+}
+
+fn fits(stream: &Stream, container: Container) -> bool {
+    match container {
+        Container::Mp4 => stream.fits.mp4,
+        Container::Mkv | Container::Mka => stream.fits.mkv,
+        Container::Flac => stream.kind == StreamKind::Cover || stream.codec == "flac",
+        Container::Png => false,
+    }
+}
+
+fn copy_if(
+    holds: bool,
+    stream: &Stream,
+    container: Container,
+    notes: &mut Vec<String>,
+) -> Option<Origin> {
+    if holds {
+        return Some(Origin::Copy);
+    }
+    notes.push(format!("{container} cannot hold {}: it is left out", stream.label()));
+    None
+}
+
+fn audio_origin(stream: &Stream, preset: &Preset, notes: &mut Vec<String>) -> Option<Origin> {
+    let copied = preset.audio == AudioPolicy::Copy && fits(stream, preset.container);
+    if copied {
+        return Some(Origin::Copy);
+    }
+    if stream.channels == 0 || stream.sample_rate == 0 || stream.codec.is_empty() {
+        notes.push(format!("{} cannot be decoded: it is left out", stream.label()));
+        return None;
+    }
+    Some(Origin::Task(NOT_YET))
+}
+
+fn subtitle_origin(
+    stream: &Stream,
+    container: Container,
+    notes: &mut Vec<String>,
+) -> Option<Origin> {
+    if fits(stream, container) {
+        return Some(Origin::Copy);
+    }
+    let styled = matches!(stream.codec.as_str(), "ass" | "ssa");
+    match (container, is_text(&stream.codec)) {
+        (Container::Mp4, true) => {
+            if styled {
+                notes.push(format!("MP4 keeps the text of {}, not its styles", stream.label()));
+            }
+            Some(Origin::Subtitle("mov_text".to_owned()))
+        }
+        (Container::Mkv | Container::Mka, true) => Some(Origin::Subtitle("srt".to_owned())),
+        (Container::Mkv, false) if stream.codec == "xsub" => {
+            Some(Origin::Subtitle("dvdsub".to_owned()))
+        }
+        _ => copy_if(false, stream, container, notes),
+    }
+}
+
+fn cover_origin(stream: &Stream, container: Container, notes: &mut Vec<String>) -> Option<Origin> {
+    if !fits(stream, container) {
+        return copy_if(false, stream, container, notes);
+    }
+    if container != Container::Mkv && container != Container::Mka {
+        return Some(Origin::Copy);
+    }
+    let (end, mime) = match stream.codec.as_str() {
+        "mjpeg" => ("jpg", "image/jpeg"),
+        other => (other, ""),
+    };
+    let mime = if mime.is_empty() { format!("image/{end}") } else { mime.to_owned() };
+    let name = stream.tag("filename").map_or_else(|| format!("cover.{end}"), ToOwned::to_owned);
+    let mime = stream.tag("mimetype").map_or(mime, ToOwned::to_owned);
+    Some(Origin::CoverFile { name, mime })
+}
+
+/// Makes the tasks for the sound that is encoded and ties the streams to them.
+pub(crate) fn audio_tasks(
+    probe: &Probe,
+    preset: &Preset,
+    first: usize,
+    streams: &mut [OutStream],
+    notes: &mut Vec<String>,
+) -> Vec<TaskSpec> {
+    let wanted = match preset.audio {
+        AudioPolicy::Encode { encoder, channel_bps } => Some((encoder, channel_bps)),
+        AudioPolicy::Copy => None,
+    };
+    let fallback = if preset.is_lossless() { Encoder::Flac } else { Encoder::Aac };
+    let choose = |stream: &Stream, notes: &mut Vec<String>| match wanted {
+        Some(wanted) => wanted,
+        None => {
+            let what = stream.label();
+            let container = preset.container;
+            notes.push(format!("{container} cannot hold {what} as it is: it becomes {fallback}"));
+            (fallback, CHANNEL_BPS)
+        }
+    };
+    tie(probe, first, streams, notes, choose)
+}
+
+fn tie(
+    probe: &Probe,
+    first: usize,
+    streams: &mut [OutStream],
+    notes: &mut Vec<String>,
+    mut choose: impl FnMut(&Stream, &mut Vec<String>) -> (Encoder, u32),
+) -> Vec<TaskSpec> {
+    let mut tasks = Vec::new();
+    for kept in streams.iter_mut().filter(|kept| kept.origin == Origin::Task(NOT_YET)) {
+        let Some(stream) = probe.stream(kept.source) else { continue };
+        let (encoder, channel_bps) = choose(stream, notes);
+        kept.origin = Origin::Task(u32::try_from(first + tasks.len()).unwrap_or(NOT_YET));
+        tasks.push(TaskSpec::Audio(audio_task(probe, stream, encoder, channel_bps)));
+    }
+    tasks
+}
+
+fn audio_task(probe: &Probe, stream: &Stream, encoder: Encoder, channel_bps: u32) -> AudioTask {
+    let lossy = encoder != Encoder::Flac;
+    let deep =
+        stream.sample_bits > 16 || !matches!(stream.sample_fmt.as_str(), "s16" | "s16p" | "u8");
+    AudioTask {
+        format: probe.format.clone(),
+        stream: stream.index,
+        encoder,
+        bps: if lossy { channel_bps.saturating_mul(u32::from(stream.channels)) } else { 0 },
+        channels: stream.channels,
+        sample_rate: stream.sample_rate,
+        sample_bits: if deep { 24 } else { 16 },
+        duration_us: stream.duration_us.or(probe.duration_us).unwrap_or(0),
+    }
+}
+
+/// Samples that FLAC keeps exactly.
+fn suits_flac(stream: &Stream) -> bool {
+    let whole_numbers = stream.codec.starts_with("pcm_s") || stream.codec == "pcm_u8";
+    whole_numbers && stream.sample_bits <= 24 && (1..=8).contains(&stream.channels)
+}
+
+/// The file format for sound without pictures.
+pub(crate) fn audio_container(probe: &Probe) -> Container {
+    let audio: Vec<&Stream> = probe.streams_of(StreamKind::Audio).collect();
+    let others = probe
+        .streams
+        .iter()
+        .any(|stream| !matches!(stream.kind, StreamKind::Audio | StreamKind::Cover));
+    match audio.as_slice() {
+        [only] if !others && probe.chapters == 0 && (only.codec == "flac" || suits_flac(only)) => {
+            Container::Flac
+        }
+        _ => Container::Mka,
+    }
+}
+
+/// The streams of a sound file's result.
+pub(crate) fn audio_only(
+    probe: &Probe,
+    container: Container,
+    notes: &mut Vec<String>,
+) -> Vec<OutStream> {
+    let mut kept = Vec::new();
+    for stream in &probe.streams {
+        let origin = match stream.kind {
+            StreamKind::Audio if fits(stream, container) => Some(Origin::Copy),
+            StreamKind::Audio if stream.channels > 0 && stream.sample_rate > 0 => {
+                Some(Origin::Task(NOT_YET))
+            }
+            StreamKind::Cover => cover_origin(stream, container, notes),
+            StreamKind::Subtitle => subtitle_origin(stream, container, notes),
+            _ => copy_if(
+                stream.kind == StreamKind::Attachment && fits(stream, container),
+                stream,
+                container,
+                notes,
+            ),
+        };
+        kept.extend(origin.map(|origin| out(stream, origin)));
+    }
+    kept
+}
+
+/// Tasks for sound that is stored as FLAC.
+pub(crate) fn flac_tasks(
+    probe: &Probe,
+    container: Container,
+    streams: &mut [OutStream],
+    notes: &mut Vec<String>,
+) -> Vec<TaskSpec> {
+    tie(probe, 0, streams, notes, |stream, notes| {
+        if !suits_flac(stream) {
+            let what = stream.label();
+            notes
+                .push(format!("{container} cannot hold {what} as it is: it becomes FLAC, 24 bits"));
+        }
+        (Encoder::Flac, 0)
+    })
+}
+
+/// How much later than the source each audio stream starts, in microseconds.
+pub(crate) fn delays(probe: &Probe) -> Vec<(u32, i64)> {
+    probe
+        .streams_of(StreamKind::Audio)
+        .filter_map(|stream| Some((stream.index, stream.start_us?.saturating_sub(probe.start_us))))
+        .collect()
+}

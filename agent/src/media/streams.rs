@@ -1,0 +1,197 @@
+//! What a source holds, as data.
+
+use std::collections::BTreeMap;
+
+use dmc_protocol::media::{
+    Colour, ContentLight, FieldOrder, InputFormat, MasteringDisplay, MediaKind, PixFmt, Rational,
+};
+use serde::{Deserialize, Serialize};
+
+/// What one stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StreamKind {
+    /// Moving pictures.
+    Video,
+    /// Sound.
+    Audio,
+    /// Text or pictures shown over the film.
+    Subtitle,
+    /// A picture that stands for the file.
+    Cover,
+    /// A file inside the file, such as a font.
+    Attachment,
+    /// Anything else: time code, telemetry, …
+    Data,
+}
+
+/// One stream of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Index in the source.
+    pub index: u32,
+    /// What it is.
+    pub kind: StreamKind,
+    /// ffmpeg's name of its codec; empty when unknown.
+    pub codec: String,
+    /// Tags as the source has them.
+    pub tags: BTreeMap<String, String>,
+    /// Names of the dispositions that are set.
+    pub dispositions: Vec<String>,
+    /// First timestamp in microseconds.
+    pub start_us: Option<i64>,
+    /// Length in microseconds.
+    pub duration_us: Option<u64>,
+    /// Channels of sound.
+    pub channels: u16,
+    /// Samples of sound per second.
+    pub sample_rate: u32,
+    /// Bits of one sample that matter (0 unknown).
+    pub sample_bits: u8,
+    /// ffmpeg's sample format.
+    pub sample_fmt: String,
+    /// Width and height in pixels, for pictures.
+    pub size: (u32, u32),
+    /// Whether a trial showed that this container can hold it as it is.
+    pub fits: Fits,
+}
+
+/// Which containers can hold a stream without encoding it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Fits {
+    /// Matroska.
+    pub mkv: bool,
+    /// MP4.
+    pub mp4: bool,
+}
+
+impl Stream {
+    /// A tag by its name, in any case.
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        let found = self.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// What people call it: `audio 1 (aac, deu)`.
+    pub fn label(&self) -> String {
+        let kind = match self.kind {
+            StreamKind::Video => "video",
+            StreamKind::Audio => "audio",
+            StreamKind::Subtitle => "subtitle",
+            StreamKind::Cover => "cover",
+            StreamKind::Attachment => "attachment",
+            StreamKind::Data => "data",
+        };
+        let codec = if self.codec.is_empty() { "unknown" } else { &self.codec };
+        match self.tag("language").filter(|language| *language != "und") {
+            Some(language) => format!("{kind} stream {} ({codec}, {language})", self.index),
+            None => format!("{kind} stream {} ({codec})", self.index),
+        }
+    }
+}
+
+/// How the pictures must be turned to stand upright: first mirrored left–right, then turned
+/// clockwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Orientation {
+    /// Mirror left and right first.
+    pub mirror: bool,
+    /// Then this many quarter turns clockwise (0–3).
+    pub quarter_turns: u8,
+}
+
+impl Orientation {
+    /// Whether nothing needs to be done.
+    pub fn is_upright(self) -> bool {
+        self == Orientation::default()
+    }
+
+    /// From the first two columns of a display matrix, `[a b; c d]`; `None` for a matrix that is
+    /// not made of quarter turns and mirrors.
+    pub fn from_matrix(a: i64, b: i64, c: i64, d: i64) -> Option<Orientation> {
+        let sign = |n: i64| n.signum();
+        let (mirror, quarter_turns) = match (sign(a), sign(b), sign(c), sign(d)) {
+            (1, 0, 0, 1) => (false, 0),
+            (0, 1, -1, 0) => (false, 1),
+            (-1, 0, 0, -1) => (false, 2),
+            (0, -1, 1, 0) => (false, 3),
+            (-1, 0, 0, 1) => (true, 0),
+            (0, 1, 1, 0) => (true, 3),
+            (1, 0, 0, -1) => (true, 2),
+            (0, -1, -1, 0) => (true, 1),
+            _ => return None,
+        };
+        Some(Orientation { mirror, quarter_turns })
+    }
+}
+
+/// The pictures of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pictures {
+    /// Index of the stream in the source.
+    pub index: u32,
+    /// ffmpeg's name of the codec.
+    pub codec: String,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Pixel format of the decoded frames.
+    pub pix_fmt: PixFmt,
+    /// Time base of the timestamps.
+    pub time_base: Rational,
+    /// Shape of one pixel.
+    pub sample_aspect: Option<Rational>,
+    /// Average frames per second.
+    pub frame_rate: Option<Rational>,
+    /// Colour description.
+    pub colour: Colour,
+    /// Mastering display.
+    pub mastering: Option<MasteringDisplay>,
+    /// Content light levels.
+    pub light: Option<ContentLight>,
+    /// Dolby Vision data is present.
+    pub dolby_vision: bool,
+    /// HDR10+ data is present.
+    pub hdr10_plus: bool,
+    /// Closed captions inside the pictures.
+    pub captions: bool,
+    /// Interlacing.
+    pub field_order: FieldOrder,
+    /// How to turn it upright.
+    pub orientation: Orientation,
+}
+
+/// What a source is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What it mainly is.
+    pub kind: MediaKind,
+    /// Its file format.
+    pub format: InputFormat,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The least timestamp of its streams, in microseconds.
+    pub start_us: i64,
+    /// Its length in microseconds, where it says it.
+    pub duration_us: Option<u64>,
+    /// The real pictures: the video stream that is converted.
+    pub pictures: Option<Pictures>,
+    /// All streams.
+    pub streams: Vec<Stream>,
+    /// Number of chapters.
+    pub chapters: u32,
+    /// Tags of the file.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Probe {
+    /// The streams of one kind, in order.
+    pub fn streams_of(&self, kind: StreamKind) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().filter(move |stream| stream.kind == kind)
+    }
+
+    /// The stream with that index.
+    pub fn stream(&self, index: u32) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.index == index)
+    }
+}

@@ -1,0 +1,176 @@
+//! Checks the joined file before anybody sees it.
+
+use std::path::Path;
+
+use dmc_protocol::media::{Encoder, MediaKind};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::error::MediaError;
+use super::join::expected_streams;
+use super::plan::Plan;
+use super::proof::Proof;
+use super::run::Tools;
+use super::streams::{Probe, StreamKind};
+use super::timeline::{self, Timeline};
+use super::verify::decode_frames;
+use super::verify_sound::decode_png;
+use super::work::TaskOutput;
+
+/// Matroska counts in milliseconds: a timestamp may be off by one.
+const PTS_ERROR_US_MAX: u64 = 1_100;
+
+/// What a checked result is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Frames in it, all of them expected; 0 for sound.
+    pub frames: u64,
+    /// The greatest difference of a timestamp, in microseconds.
+    pub max_pts_error_us: u64,
+    /// Whether every pixel was compared and is the same.
+    pub pixels_equal: bool,
+    /// Streams by kind.
+    pub streams: Vec<(StreamKind, u32)>,
+    /// Length in microseconds, as the file says.
+    pub duration_us: Option<u64>,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// Checks the joined file: every frame and timestamp, the list of streams, its length, and for a
+/// lossless target every pixel.
+///
+/// # Errors
+/// [`MediaError::Wrong`] with what is not right: the file must then not be published.
+pub async fn verify_output(
+    tools: &Tools,
+    plan: &Plan,
+    probe: &Probe,
+    results: &[TaskOutput],
+    out: &Path,
+    cancel: &CancellationToken,
+) -> Result<Report, MediaError> {
+    let bytes = tokio::fs::metadata(out).await.map_err(|e| MediaError::io("read", out, e))?.len();
+    if plan.kind == MediaKind::Image {
+        return verify_picture(tools, plan, results, out, bytes, cancel).await;
+    }
+    let made = super::probe::probe(tools, out).await?;
+    let streams = check_streams(plan, &made)?;
+    check_tags(probe, &made)?;
+    let timeline = timeline::read(plan, results).await?;
+    let mut report = Report {
+        frames: 0,
+        max_pts_error_us: 0,
+        pixels_equal: false,
+        streams,
+        duration_us: made.duration_us,
+        bytes,
+    };
+    if let Some(timeline) = &timeline {
+        let index = made.pictures.as_ref().map_or(0, |pictures| pictures.index);
+        let decoded = decode_frames(tools, out, &format!("0:{index}"), cancel).await?;
+        check_frames(plan, timeline, &decoded, &mut report)?;
+    }
+    check_duration(plan, timeline.as_ref(), &made)?;
+    Ok(report)
+}
+
+fn wrong(why: impl Into<String>) -> MediaError {
+    MediaError::wrong("the joined file", why)
+}
+
+async fn verify_picture(
+    tools: &Tools,
+    plan: &Plan,
+    results: &[TaskOutput],
+    out: &Path,
+    bytes: u64,
+    cancel: &CancellationToken,
+) -> Result<Report, MediaError> {
+    let Some(result) = results.first().filter(|_| plan.tasks.len() == 1) else {
+        return Err(wrong("there is not one picture"));
+    };
+    let promised = Proof::read(&result.proof, 4).await?;
+    let decoded = decode_png(tools, out, cancel).await?;
+    let crc = |proof: &Proof| proof.frames.iter().map(|frame| frame.crc).collect::<Vec<_>>();
+    if crc(&promised) != crc(&decoded) {
+        return Err(wrong("it has other pixels"));
+    }
+    Ok(Report {
+        frames: 1,
+        max_pts_error_us: 0,
+        pixels_equal: true,
+        streams: vec![(StreamKind::Video, 1)],
+        duration_us: None,
+        bytes,
+    })
+}
+
+fn check_streams(plan: &Plan, made: &Probe) -> Result<Vec<(StreamKind, u32)>, MediaError> {
+    let mut found = Vec::new();
+    for (kind, expected) in expected_streams(plan) {
+        let count = made.streams_of(kind).count();
+        if count != expected {
+            return Err(wrong(format!("it has {count} instead of {expected} streams of {kind:?}")));
+        }
+        found.push((kind, u32::try_from(count).unwrap_or(u32::MAX)));
+    }
+    Ok(found)
+}
+
+fn check_tags(source: &Probe, made: &Probe) -> Result<(), MediaError> {
+    if source.chapters != made.chapters && made.format.name() != "flac" {
+        let (have, want) = (made.chapters, source.chapters);
+        return Err(wrong(format!("it has {have} instead of {want} chapters")));
+    }
+    Ok(())
+}
+
+fn check_frames(
+    plan: &Plan,
+    timeline: &Timeline,
+    decoded: &Proof,
+    report: &mut Report,
+) -> Result<(), MediaError> {
+    let frames = decoded.sorted();
+    if frames.len() != timeline.frames.len() {
+        let (have, want) = (frames.len(), timeline.frames.len());
+        return Err(wrong(format!("it shows {have} frames instead of {want}")));
+    }
+    let first = frames.first().map_or(0, |frame| frame.pts);
+    let exact = plan.preset.encoder == Encoder::Ffv1;
+    for (have, want) in frames.iter().zip(&timeline.frames) {
+        let have_us = decoded.time_base.ticks_to_us(have.pts - first);
+        let error = have_us.abs_diff(timeline.since_first_us(want));
+        report.max_pts_error_us = report.max_pts_error_us.max(error);
+        if error > PTS_ERROR_US_MAX {
+            return Err(wrong(format!("a frame is shown {error} µs too early or late")));
+        }
+        if exact && have.crc != want.crc {
+            return Err(wrong(format!("the frame at {have_us} µs has other pixels")));
+        }
+    }
+    report.frames = frames.len() as u64;
+    report.pixels_equal = exact;
+    Ok(())
+}
+
+/// A file whose length is far from that of its frames and its source is not the film.
+fn check_duration(
+    plan: &Plan,
+    timeline: Option<&Timeline>,
+    made: &Probe,
+) -> Result<(), MediaError> {
+    let Some(have) = made.duration_us else { return Ok(()) };
+    let frames_us = timeline
+        .and_then(|timeline| timeline.frames.last().map(|last| timeline.since_first_us(last)))
+        .and_then(|us| u64::try_from(us).ok())
+        .unwrap_or(0);
+    let least = frames_us;
+    // Headers of sources are often wrong, so the upper bound is wide.
+    let most = plan.duration_us.max(frames_us).saturating_mul(2).saturating_add(60_000_000);
+    if have + 1_000_000 < least || have > most {
+        return Err(wrong(format!("its length is {} s", have / 1_000_000)));
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Runs one task at a worker.
+
+use std::path::{Path, PathBuf};
+
+use dmc_protocol::media::{TaskSpec, VideoWork};
+use tokio_util::sync::CancellationToken;
+
+use super::args;
+use super::error::MediaError;
+use super::run::{self, Args, Call, Progress, Tools};
+use super::verify;
+
+/// What a task made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskOutput {
+    /// The encoded pictures, sound or picture.
+    pub media: PathBuf,
+    /// The proof: the frames (or the hash of the samples) that were decoded.
+    pub proof: PathBuf,
+}
+
+/// Runs one task in `work_dir`, which must exist, and checks what came out.
+///
+/// # Errors
+/// [`MediaError::Spec`] for a spec that must not be run, [`MediaError::Unproven`] when the source
+/// cannot be entered exactly there, [`MediaError::Failed`] when ffmpeg fails.
+pub async fn run_task(
+    tools: &Tools,
+    spec: &TaskSpec,
+    input: &Path,
+    work_dir: &Path,
+    progress: impl FnMut(Progress) + Send,
+    cancel: &CancellationToken,
+) -> Result<TaskOutput, MediaError> {
+    spec.validate()?;
+    let output = TaskOutput {
+        media: work_dir.join(format!("media.{}", extension(spec))),
+        proof: work_dir.join("proof.txt"),
+    };
+    let args = arguments(spec, input, &output);
+    let mut call = Call::new(step(spec), &tools.ffmpeg, args);
+    call.file_bytes_max = Some(bytes_max(spec));
+    run::with_progress(call, progress, cancel).await?;
+    match verify::check(tools, spec, &output, cancel).await? {
+        verify::Verdict::Good(_) => Ok(output),
+        verify::Verdict::Unproven(why) => Err(MediaError::Unproven { why }),
+        verify::Verdict::Damaged(why) => Err(MediaError::wrong("the encoded result", why)),
+    }
+}
+
+fn arguments(spec: &TaskSpec, input: &Path, output: &TaskOutput) -> Args {
+    let (media, proof) = (&output.media, &output.proof);
+    match spec {
+        TaskSpec::Segment(task) => args::segment(task, input, media, proof),
+        TaskSpec::Whole(task) => args::whole(task, input, media, proof),
+        TaskSpec::Audio(task) => args::audio(task, input, media, proof),
+        TaskSpec::Image(task) => args::image(task, input, media, proof),
+    }
+}
+
+fn extension(spec: &TaskSpec) -> &'static str {
+    match spec {
+        TaskSpec::Segment(task) => args::segment_format(task.video.settings.encoder),
+        TaskSpec::Whole(task) => args::segment_format(task.video.settings.encoder),
+        TaskSpec::Audio(task) => args::audio_format(task.encoder),
+        TaskSpec::Image(_) => "png",
+    }
+}
+
+fn step(spec: &TaskSpec) -> &'static str {
+    match spec {
+        TaskSpec::Segment(_) => "encoding a segment",
+        TaskSpec::Whole(_) => "encoding the film",
+        TaskSpec::Audio(_) => "encoding sound",
+        TaskSpec::Image(_) => "converting a picture",
+    }
+}
+
+/// No honest result is larger: a runaway encoder must not fill the disk.
+fn bytes_max(spec: &TaskSpec) -> u64 {
+    const FLOOR: u64 = 256 * 1024 * 1024;
+    let raw = |video: &VideoWork| {
+        let frames = spec.frames().unwrap_or(u64::MAX).saturating_mul(2).saturating_add(1_000);
+        let pixels = u64::from(video.width) * u64::from(video.height);
+        // Four components of two bytes are as large as a frame can be.
+        frames.saturating_mul(pixels.saturating_mul(8).saturating_add(4_096))
+    };
+    match spec {
+        TaskSpec::Audio(task) => {
+            let samples = spec.work_units();
+            samples.saturating_mul(8).saturating_add(u64::from(task.bps)).saturating_add(FLOOR)
+        }
+        TaskSpec::Image(task) => u64::from(task.width) * u64::from(task.height) * 10 + FLOOR,
+        TaskSpec::Segment(task) => raw(&task.video).max(FLOOR),
+        TaskSpec::Whole(task) => raw(&task.video).max(FLOOR),
+    }
+}
