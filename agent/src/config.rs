@@ -116,8 +116,7 @@ pub fn load(
     if let Some(path) = found {
         let read = |source| ConfigError::Read { path: path.clone(), source };
         let text = std::fs::read_to_string(&path).map_err(read)?;
-        let invalid =
-            |reason| ConfigError::Invalid { place: path.display().to_string(), reason };
+        let invalid = |reason| ConfigError::Invalid { place: path.display().to_string(), reason };
         table = text.parse().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
         // Checked before variables are laid over it, so that the error names the file.
         Settings::deserialize(table.clone()).map_err(|e| invalid(e.to_string()))?;

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::jobs::{Phase, Planned, Request, Stamp, now_ms};
 use crate::media::plan::{self, PlanHints};
-use crate::media::probe::{self, Probe};
+use crate::media::probe;
+use crate::media::streams::Probe;
 use crate::media::{MediaError, index};
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
@@ -85,8 +86,9 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
     let tools = shared.tools.as_ref().ok_or(MediaError::NoTool { program: "ffmpeg" })?;
     let input = wish.input.0.clone();
     let probe = probe::probe(tools, &input).await?;
-    let preset = plan::preset_for(&probe, &preset)?;
-    let output = output_path(&wish, &preset, &probe)?;
+    // What the preset cannot do with such a source shows without reading all of it.
+    let trial = plan::plan(&probe, &index::Index::default(), &preset, &PlanHints::default())?;
+    let output = output_path(&wish, &preset, &trial)?;
     check_output(&input, &output, wish.overwrite)?;
     let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
     let request = Request {
@@ -100,6 +102,7 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
         created_ms: now_ms(),
         updated_ms: now_ms(),
         phase: Phase::Planning,
+        cancelled: false,
         errors: Vec::new(),
         notes: Vec::new(),
         proof: None,
@@ -110,10 +113,14 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
     Ok(id)
 }
 
-fn output_path(wish: &Wish, preset: &Preset, probe: &Probe) -> Result<PathBuf, Refusal> {
+fn output_path(wish: &Wish, preset: &Preset, trial: &plan::Plan) -> Result<PathBuf, Refusal> {
+    let what = match trial.kind {
+        MediaKind::Video => preset.encoder.codec().to_string(),
+        MediaKind::Audio | MediaKind::Image => preset.name.clone(),
+    };
     let name = || {
         let mut name = wish.input.file_stem().unwrap_or_default().to_owned();
-        name.push(plan::output_suffix(probe, preset));
+        name.push(format!(".{what}.{}", trial.join.container.extension()));
         name
     };
     let path = match (&wish.output, &wish.output_dir) {
@@ -158,6 +165,78 @@ pub fn container_of(output: &Path) -> Option<Container> {
         "mkv" => Some(Container::Mkv),
         "mp4" | "m4v" => Some(Container::Mp4),
         _ => None,
+    }
+}
+
+/// Ends a job, whether it has tasks already or not.
+pub async fn cancel(shared: &Arc<Shared>, job: JobId) {
+    shared.jobs.with(job, |entry| entry.token.cancel());
+    let planning = shared.jobs.with(job, |entry| entry.request.phase == Phase::Planning);
+    if planning == Some(true) {
+        // It may be told to the core in this very moment: both are told.
+        let _ = shared
+            .jobs
+            .change(job, |request| {
+                request.phase = Phase::Over;
+                request.cancelled = true;
+            })
+            .await;
+    }
+    shared.tell(Input::CancelJob(job)).await;
+    // Answered after the cancellation was handled.
+    shared.ask(|_, _| ()).await;
+}
+
+/// Tries a job again that failed or was cancelled; what is committed stays.
+pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
+    shared.jobs.renew_token(job);
+    let known = shared.ask(move |mesh, _| mesh.jobs().get(job).is_some()).await == Some(true);
+    let stamp = shared.jobs.with(job, |entry| Stamp::of(&entry.request.input));
+    let unchanged = shared
+        .jobs
+        .with(job, |entry| stamp.is_some_and(|now| now.is_ok_and(|now| now == entry.request.stamp)))
+        .unwrap_or(false);
+    if !unchanged {
+        return Err(Refusal::Wish(
+            "the source is not what it was when the job was asked for; convert it anew".to_owned(),
+        ));
+    }
+    let kept = shared.jobs.change(job, |request| {
+        request.errors.clear();
+        request.cancelled = false;
+        request.phase = if known { Phase::Encoding } else { Phase::Planning };
+    });
+    kept.await?;
+    if known {
+        shared.tell(Input::RetryJob(job)).await;
+    } else {
+        begin(Arc::clone(shared), job, None);
+    }
+    Ok(())
+}
+
+/// After a start: jobs that had no tasks yet are planned, or told to the core.
+pub async fn resume(shared: &Arc<Shared>) {
+    for request in shared.jobs.requests() {
+        let job = request.id;
+        if request.phase == Phase::Over || request.cancelled {
+            continue;
+        }
+        let known = shared.ask(move |mesh, _| {
+            mesh.jobs()
+                .get(job)
+                .map(|job| (job.record.state.is_over(), job.record.source.is_some()))
+        });
+        match known.await.flatten() {
+            None => begin(Arc::clone(shared), job, None),
+            Some((true, _)) => {}
+            Some((false, hashed)) => {
+                if !hashed {
+                    let input = request.input.0.clone();
+                    hash_source(Arc::clone(shared), job, input, true);
+                }
+            }
+        }
     }
 }
 
@@ -206,16 +285,19 @@ async fn make_plan(
         usable.map(|(_, peer)| f64::from(peer.slots())).sum::<f64>()
     });
     let slots = slots.await.unwrap_or(1.0).max(1.0);
-    let chosen = (probe.duration_s() / (slots * SEGMENTS_PER_SLOT)).clamp(SEGMENT_S_MIN, SEGMENT_S_MAX);
+    let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
+    let chosen = (seconds / (slots * SEGMENTS_PER_SLOT)).clamp(SEGMENT_S_MIN, SEGMENT_S_MAX);
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
     let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })?;
     let dir = request.output.parent().unwrap_or(Path::new("/"));
     let reserve = shared.settings.disk_reserve_bytes;
-    publish::check_room(dir, plan.output_bytes.saturating_add(reserve))?;
+    let free = dmc_store::free_space(dir).unwrap_or(u64::MAX);
+    let needed = plan.output_bytes_estimate.saturating_add(reserve);
+    if free < needed {
+        return Err(MediaError::DiskFull { path: dir.to_owned(), needed, free });
+    }
     Ok(Planned { probe, plan })
 }
-
-use crate::media::publish;
 
 async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
     let job = request.id;
@@ -255,8 +337,7 @@ pub fn hash_source(shared: Arc<Shared>, job: JobId, input: PathBuf, wanted: bool
                         Arc::new(manifest)
                     }
                 };
-                let blob =
-                    dmc_protocol::id::BlobRef { id: manifest.id, bytes: manifest.bytes };
+                let blob = dmc_protocol::id::BlobRef { id: manifest.id, bytes: manifest.bytes };
                 Ok::<_, dmc_store::StoreError>(blob)
             })
         };
@@ -270,9 +351,4 @@ pub fn hash_source(shared: Arc<Shared>, job: JobId, input: PathBuf, wanted: bool
             Err(e) => warn!(%job, "the source cannot be hashed: {e}"),
         }
     });
-}
-
-/// Whether a preset makes sense for what the source is; the kind of the result.
-pub fn kind_of(probe: &Probe) -> MediaKind {
-    probe.kind
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::media::plan::Plan;
-use crate::media::probe::Probe;
+use crate::media::streams::Probe;
 use crate::paths::AnyPath;
 
 const SCHEMA: u16 = 1;
@@ -66,14 +66,12 @@ pub enum Phase {
 /// The proof that the result is the same film.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Proof {
-    /// Frames in the source that are to be shown.
-    pub frames_expected: u64,
-    /// Frames in the result.
+    /// Frames in the result: every frame that was expected, and no other.
     pub frames: u64,
     /// Largest difference of a frame's time, in microseconds.
     pub pts_error_us_max: u64,
-    /// Whether every frame's pixels were compared (lossless targets).
-    pub pixels_compared: bool,
+    /// Whether every frame's pixels were compared and are equal (lossless targets).
+    pub pixels_equal: bool,
     /// Streams in the result.
     pub streams: Vec<String>,
     /// Bytes of the result.
@@ -103,6 +101,8 @@ pub struct Request {
     pub updated_ms: i64,
     /// The finer step.
     pub phase: Phase,
+    /// Whether a person cancelled it before it had tasks.
+    pub cancelled: bool,
     /// Errors that ended the job before it had tasks.
     pub errors: Vec<String>,
     /// What the person should know: what cannot be kept, what was done another way.
@@ -289,11 +289,6 @@ impl JobBook {
 
 impl Entry {
     fn new(request: Request) -> Entry {
-        Entry {
-            request,
-            planned: None,
-            token: CancellationToken::new(),
-            verifying: Arc::default(),
-        }
+        Entry { request, planned: None, token: CancellationToken::new(), verifying: Arc::default() }
     }
 }

@@ -1,6 +1,16 @@
 //! The dmc agent as a library: thin IO around the pure state machine of `dmc-protocol`.
 
+pub mod agent;
+pub mod config;
 pub mod discovery;
+pub mod http;
 pub mod identity;
+pub mod intake;
+pub mod jobs;
 pub mod media;
 pub mod net;
+pub mod owner;
+pub mod paths;
+pub mod runtime;
+pub mod state;
+pub mod worker;

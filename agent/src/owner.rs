@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::jobs::{Phase, Planned, Proof, Stamp};
-use crate::media::plan::{self, Demotion, Rung};
-use crate::media::run::Tools;
+use crate::media::plan::{self, Demotion, Plan};
+use crate::media::run::{TaskOutput, Tools};
 use crate::media::{MediaError, cut as cutting, join as joining, publish, verify};
 use crate::runtime::Shared;
 use crate::worker::{chain, fetch_blob, release, room_for, store_kind};
@@ -26,7 +26,7 @@ const PROOF_BYTES_MAX: u64 = 1 << 30;
 #[derive(Debug, Default)]
 pub struct Verified {
     proofs: BTreeMap<u32, PathBuf>,
-    extradata: BTreeMap<u32, Vec<u8>>,
+    extradata: BTreeMap<u32, String>,
 }
 
 fn piece_holder(task: TaskId) -> String {
@@ -59,7 +59,9 @@ fn scene(shared: &Shared, job: JobId) -> Option<Result<Scene, String>> {
         return Some(Err("ffmpeg is not installed on this machine any more".to_owned()));
     };
     let Some(planned) = shared.jobs.planned(job) else {
-        return Some(Err("the plan of the job is lost; `dmc jobs retry` makes it again".to_owned()));
+        return Some(
+            Err("the plan of the job is lost; `dmc jobs retry` makes it again".to_owned()),
+        );
     };
     let stamp = request.stamp;
     let (input, output) = (request.input.0, request.output.0);
@@ -240,11 +242,11 @@ async fn fetch_and_verify(
     let checked =
         verify::verify_result(&scene.tools, plan, task.index, &media, &proof, &scene.token).await;
     match checked {
-        Ok(verify::Verdict::Good { extradata }) => {
-            check_against_others(shared, scene, task, &proof, extradata).await
+        Ok(verify::Verdict::Good(checked)) => {
+            check_against_others(shared, scene, task, &proof, checked.extradata).await
         }
-        Ok(verify::Verdict::Demote { why }) => Decided::Demote(task.index, why),
-        Ok(verify::Verdict::Bad { why }) => bad(FailureKind::Verify, why),
+        Ok(verify::Verdict::Unproven(why)) => Decided::Demote(task.index, why),
+        Ok(verify::Verdict::Damaged(why)) => bad(FailureKind::Verify, why),
         Err(e) if e.is_disk_full() => bad(FailureKind::DiskFull, chain(&e)),
         Err(e) => bad(FailureKind::Verify, chain(&e)),
     }
@@ -257,28 +259,29 @@ async fn check_against_others(
     scene: &Scene,
     task: TaskId,
     proof: &Path,
-    extradata: Option<Vec<u8>>,
+    extradata: String,
 ) -> Decided {
     let Some(verifying) = shared.jobs.with(task.job, |entry| Arc::clone(&entry.verifying)) else {
         return Decided::Good;
     };
     let mut verified = verifying.lock().await;
-    if let Some(extradata) = extradata {
-        let others = verified.extradata.iter().find(|(index, _)| **index != task.index);
-        if others.is_some_and(|(_, other)| *other != extradata) {
-            let reason = "its stream parameters differ from those of the other segments: \
-                          the encoder is another build";
-            return Decided::Bad(Failure::new(FailureKind::Verify, reason));
-        }
-        verified.extradata.insert(task.index, extradata);
+    let plan = &scene.planned.plan;
+    if plan.tasks.get(task.index as usize).is_none_or(|spec| spec.video().is_none()) {
+        return Decided::Good;
     }
+    let others = verified.extradata.iter().find(|(index, _)| **index != task.index);
+    if others.is_some_and(|(_, other)| *other != extradata) {
+        let reason = "its stream parameters differ from those of the other segments: the encoder \
+                      is another build";
+        return Decided::Bad(Failure::new(FailureKind::Verify, reason));
+    }
+    verified.extradata.insert(task.index, extradata);
     verified.proofs.insert(task.index, proof.to_owned());
-    let links = neighbours(&scene.planned, task.index);
-    for (before, after) in links {
+    for (before, after) in neighbours(&scene.planned, task.index) {
         let (Some(a), Some(b)) = (verified.proofs.get(&before), verified.proofs.get(&after)) else {
             continue;
         };
-        if let Err(why) = linked(a, b) {
+        if let Err(why) = linked(plan, after, a, b).await {
             verified.proofs.remove(&after);
             verified.extradata.remove(&after);
             return Decided::Demote(after, why);
@@ -294,8 +297,8 @@ fn neighbours(planned: &Planned, index: u32) -> Vec<(u32, u32)> {
     pairs.filter(|(before, after)| *before == index || *after == index).collect()
 }
 
-fn linked(before: &Path, after: &Path) -> Result<(), String> {
-    match verify::link_ok(before, after) {
+async fn linked(plan: &Plan, task: u32, before: &Path, after: &Path) -> Result<(), String> {
+    match verify::link_ok(plan, task, before, after).await {
         Ok(true) => Ok(()),
         Ok(false) => Err("frames before its start decode differently than in the segment before \
                           it"
@@ -406,30 +409,28 @@ async fn join_and_publish(
     let plan = &scene.planned.plan;
     check_all_links(shared, scene, job, &parts).await?;
     scene.source_unchanged().map_err(Ended::Failed)?;
-    let path = |blob: BlobRef| {
-        shared.store.blobs.path(blob.id).map_err(|e| Ended::Failed(chain(&e)))
-    };
-    let media = parts.iter().map(|part| path(part.media)).collect::<Result<Vec<_>, _>>()?;
-    let proofs = parts.iter().map(|part| path(part.proof)).collect::<Result<Vec<_>, _>>()?;
+    let path =
+        |blob: BlobRef| shared.store.blobs.path(blob.id).map_err(|e| Ended::Failed(chain(&e)));
+    let results = parts.iter().map(|part| {
+        Ok::<_, Ended>(TaskOutput { media: path(part.media)?, proof: path(part.proof)? })
+    });
+    let results = results.collect::<Result<Vec<_>, _>>()?;
     let (tools, token) = (&scene.tools, &scene.token);
-    joining::join(tools, plan, &scene.input, &media, temp, |_| {}, token).await?;
+    joining::join(tools, plan, &scene.input, &results, temp, |_| {}, token).await?;
     phase(Phase::Verifying).await;
     let probe = &scene.planned.probe;
-    let report = verify::verify_output(
-        tools, plan, probe, &scene.input, &media, &proofs, temp, |_| {}, token,
-    );
-    let report = report.await?;
+    let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
     scene.source_unchanged().map_err(Ended::Failed)?;
     phase(Phase::Publishing).await;
     publish::publish(temp, &scene.output, &scene.input, scene.overwrite)?;
-    let bytes = std::fs::metadata(&scene.output).map_or(0, |meta| meta.len());
+    let streams =
+        report.streams.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase());
     let proof = Proof {
-        frames_expected: report.frames_expected,
         frames: report.frames,
         pts_error_us_max: report.max_pts_error_us,
-        pixels_compared: report.pixels_compared,
-        streams: report.streams,
-        bytes,
+        pixels_equal: report.pixels_equal,
+        streams: streams.collect(),
+        bytes: report.bytes,
     };
     let kept = shared.jobs.change(job, |request| {
         request.proof = Some(proof);
@@ -454,9 +455,6 @@ async fn check_all_links(
     job: JobId,
     parts: &[TaskResult],
 ) -> Result<(), Ended> {
-    if scene.planned.plan.rung == Rung::Whole {
-        return Ok(());
-    }
     let proof = |index: u32| {
         let part = parts.get(index as usize)?;
         shared.store.blobs.path(part.proof.id).ok()
@@ -465,9 +463,21 @@ async fn check_all_links(
         let (Some(before), Some(after)) = (proof(pair[0]), proof(pair[1])) else {
             return Err(Ended::Failed("a committed proof is gone from the store".to_owned()));
         };
-        if let Err(why) = linked(&before, &after) {
+        if let Err(why) = linked(&scene.planned.plan, pair[1], &before, &after).await {
             return Err(Ended::Suspect(TaskId { job, index: pair[1] }, why));
         }
     }
     Ok(())
+}
+
+/// Finds another way to do a task that a worker could not prove.
+pub fn lower(shared: Arc<Shared>, task: TaskId, reason: String) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        match scene(&shared, task.job) {
+            Some(Ok(scene)) => demote(&shared, &scene, task, &reason).await,
+            Some(Err(error)) => fail(&shared, task.job, error).await,
+            None => {}
+        }
+    });
 }

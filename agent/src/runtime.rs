@@ -262,7 +262,7 @@ impl Runtime {
         let now = self.shared.now();
         let input = match event {
             NetEvent::Up(peer) => {
-                info!(peer = %peer.short(), "connected");
+                info!(peer = %self.mesh.name_of(peer), "connected");
                 Input::PeerUp(peer)
             }
             NetEvent::Down(peer) => {
@@ -326,6 +326,7 @@ impl Runtime {
                 owner::fetch(shared, attempt, task, from, result);
             }
             Output::DropResult { task, result } => owner::drop_result(shared, task, result),
+            Output::Lower { task, reason } => owner::lower(shared, task, reason),
             Output::Join(job) => owner::join(shared, job),
             Output::JobOver(job) => owner::job_over(shared, job),
             Output::FetchInput { attempt, owner, task: _, blob } => {

@@ -12,7 +12,7 @@ use dmc_store::{Import, StoreError, free_space};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::media::{MediaError, run as ffmpeg, work};
+use crate::media::{MediaError, run as ffmpeg};
 use crate::net::FetchError;
 use crate::runtime::Shared;
 
@@ -40,8 +40,9 @@ pub fn fetch_input(shared: Arc<Shared>, attempt: AttemptId, owner: AgentId, blob
     let token = attempt_token(&shared, attempt);
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
+        let holder = input_holder(attempt);
         let fetched = tokio::select! {
-            fetched = fetch_blob(&shared, owner, blob, &input_holder(attempt)) => fetched,
+            fetched = fetch_blob(&shared, owner, blob, &holder) => fetched,
             () = token.cancelled() => return,
         };
         let input = match fetched {
@@ -158,7 +159,7 @@ async fn encode(
 
     let (teller, mut told) = tokio::sync::watch::channel(None);
     let started = Instant::now();
-    let running = work::run_task(
+    let running = ffmpeg::run_task(
         tools,
         spec,
         &input,
@@ -179,7 +180,7 @@ async fn encode(
         std::future::pending::<()>().await;
     };
     let output = tokio::select! { output = running => output, () = report => return Err(
-        Failure::new(FailureKind::Internal, "progress ended")) };
+    Failure::new(FailureKind::Internal, "progress ended")) };
     let output = output.map_err(|e| encode_failed(&e))?;
     let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
 
@@ -197,7 +198,7 @@ async fn encode(
         Ok(Err(e)) => return Err(Failure::new(store_kind(&e), chain(&e))),
         Err(e) => return Err(internal(&e)),
     };
-    Ok(TaskResult { media, proof, frames: output.frames, encode_ms })
+    Ok(TaskResult { media, proof, frames: spec.frames().unwrap_or(0), encode_ms })
 }
 
 fn to_wire(progress: &ffmpeg::Progress) -> Progress {
@@ -210,7 +211,13 @@ fn to_wire(progress: &ffmpeg::Progress) -> Progress {
 }
 
 fn encode_failed(error: &MediaError) -> Failure {
-    let kind = if error.is_disk_full() { FailureKind::DiskFull } else { FailureKind::Encode };
+    let kind = if error.is_disk_full() {
+        FailureKind::DiskFull
+    } else if error.is_unproven() {
+        FailureKind::Unproven
+    } else {
+        FailureKind::Encode
+    };
     Failure::new(kind, chain(error))
 }
 
@@ -224,12 +231,7 @@ impl Drop for WorkDir<'_> {
 }
 
 /// Ends an attempt and deletes what belongs to it.
-pub fn discard(
-    shared: Arc<Shared>,
-    attempt: AttemptId,
-    blob: BlobRef,
-    result: Option<TaskResult>,
-) {
+pub fn discard(shared: Arc<Shared>, attempt: AttemptId, blob: BlobRef, result: Option<TaskResult>) {
     let token = {
         let mut attempts = shared.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.remove(&attempt)
@@ -256,7 +258,9 @@ pub fn release(shared: &Shared, blob: BlobRef, holder: &str) {
     }
     match blobs.remove(blob.id) {
         // Somebody else needs it, or it never came: the sweep sees to the rest.
-        Ok(()) | Err(StoreError::Pinned { .. } | StoreError::InUse { .. } | StoreError::NoBlob { .. }) => {}
+        Ok(())
+        | Err(StoreError::Pinned { .. } | StoreError::InUse { .. } | StoreError::NoBlob { .. }) => {
+        }
         Err(e) => warn!("a blob cannot be removed: {}", chain(&e)),
     }
 }

@@ -88,21 +88,31 @@ struct Guard {
 /// The token, and a Host that is this very address: a web page that a browser was tricked into
 /// believing local (DNS rebinding) has neither.
 async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let host_ok = text(header::HOST).is_some_and(|host| host == guard.addr.to_string());
-    if !host_ok || request.headers().contains_key(header::ORIGIN) {
-        return Problem::new(StatusCode::FORBIDDEN, "not a local request").into_response();
+    match guard.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
-    let given = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-    // Compared by hash, so that time tells nothing about the token.
-    let right = given.is_some_and(|given| {
-        blake3::hash(given.as_bytes()) == blake3::hash(guard.token.as_bytes())
-    });
-    if right {
-        return next.run(request).await;
+}
+
+impl Guard {
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let host_ok = text(header::HOST).is_some_and(|host| host == self.addr.to_string());
+        if !host_ok || request.headers().contains_key(header::ORIGIN) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "not a local request"));
+        }
+        let given = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+        // Compared by hash, so that time tells nothing about the token.
+        let right = given.is_some_and(|given| {
+            blake3::hash(given.as_bytes()) == blake3::hash(self.token.as_bytes())
+        });
+        if right {
+            return Ok(());
+        }
+        let detail =
+            "the token is missing or wrong; it is in the file api.token of the data directory";
+        Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
     }
-    let detail = "the token is missing or wrong; it is in the file api.token of the data directory";
-    Problem::new(StatusCode::UNAUTHORIZED, detail).into_response()
 }
 
 fn stopping() -> Problem {
@@ -129,10 +139,7 @@ async fn one(shared: &Arc<Shared>, id: &str) -> Result<JobView, Problem> {
     views::job(shared, read_id(id)?).await.ok_or_else(|| Problem::no_job(id))
 }
 
-async fn show_job(
-    State(shared): Agent,
-    Path(id): Path<String>,
-) -> Result<Json<JobView>, Problem> {
+async fn show_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
     Ok(Json(one(&shared, &id).await?))
 }
 
@@ -157,10 +164,7 @@ async fn cancel_job(
     Ok(Json(one(&shared, &id).await?))
 }
 
-async fn retry_job(
-    State(shared): Agent,
-    Path(id): Path<String>,
-) -> Result<Json<JobView>, Problem> {
+async fn retry_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
     let view = one(&shared, &id).await?;
     if !view.is_over() || view.status == "finished_successful" {
         let detail = format!("job {id} is {}: there is nothing to retry", view.status);
@@ -170,10 +174,7 @@ async fn retry_job(
     Ok(Json(one(&shared, &id).await?))
 }
 
-async fn remove_job(
-    State(shared): Agent,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
+async fn remove_job(State(shared): Agent, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let view = one(&shared, &id).await?;
     if !view.is_over() {
         let detail = format!("job {id} is not over; cancel it first");

@@ -89,9 +89,8 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<SocketAddr, H
         }
     };
     let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-    let api = listener
-        .local_addr()
-        .map_err(|source| HttpError::Listen { addr: unknown, source })?;
+    let api =
+        listener.local_addr().map_err(|source| HttpError::Listen { addr: unknown, source })?;
     let contact = Contact { api, pid: std::process::id() };
     write(ADDRESS_FILE, serde_json::to_string(&contact).unwrap_or_default().as_bytes())?;
     let stop = shared.stop.clone();

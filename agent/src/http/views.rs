@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use dmc_protocol::id::{AgentId, JobId};
+use dmc_protocol::mesh::Mesh;
 use dmc_protocol::mesh::jobs::{Job, Task, TaskState};
 use dmc_protocol::mesh::peers::{Peer, PeerState};
 use dmc_protocol::mesh::work::Stage;
-use dmc_protocol::mesh::Mesh;
 use dmc_protocol::record::JobState;
 use dmc_protocol::time::Time;
 use serde::{Deserialize, Serialize};
@@ -306,9 +306,8 @@ pub async fn jobs(shared: &Arc<Shared>) -> Option<Vec<JobView>> {
 
 /// One job with its tasks.
 pub async fn job(shared: &Arc<Shared>, id: JobId) -> Option<JobView> {
-    let core = shared.ask(move |mesh, now| {
-        mesh.jobs().get(id).map(|job| core_of(mesh, now, job, true))
-    });
+    let core =
+        shared.ask(move |mesh, now| mesh.jobs().get(id).map(|job| core_of(mesh, now, job, true)));
     let core = core.await?.unwrap_or_default();
     let request = shared.jobs.with(id, |entry| entry.request.clone())?;
     Some(assemble(shared, request, core))
@@ -466,6 +465,7 @@ fn assemble(shared: &Shared, request: Request, core: Core) -> JobView {
     let mut errors = request.errors.clone();
     let (status, phase) = match &core.state {
         _ if !errors.is_empty() => ("finished_with_errors", "over"),
+        None if request.cancelled => ("cancelled", "over"),
         None => ("to_do", "planning"),
         Some(JobState::Done) => ("finished_successful", "over"),
         Some(JobState::Cancelled) => ("cancelled", "over"),

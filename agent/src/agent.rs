@@ -1,0 +1,259 @@
+//! Puts a running agent together, from a data directory and settings.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dmc_protocol::config::NAME_BYTES_MAX;
+use dmc_protocol::media::Capabilities;
+use dmc_protocol::message::{AgentInfo, bounded};
+use dmc_store::{BlobLimits, Store, free_space};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::config::Settings;
+use crate::discovery::Discovery;
+use crate::jobs::JobBook;
+use crate::media::run::Tools;
+use crate::media::{capability, publish};
+use crate::net::{self, Net, NetEvent};
+use crate::runtime::{self, Event, Parts, Runtime, Shared};
+use crate::{http, identity, intake};
+
+/// The port that agents prefer to listen on for peers.
+pub const PEER_PORT: u16 = 7341;
+const CHANNEL: usize = 1_024;
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another agent uses it.
+    #[error(
+        "another agent runs with the data directory {path}; stop it, or choose another --data-dir"
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// No identity.
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    /// The state cannot be read.
+    #[error(transparent)]
+    Store(#[from] dmc_store::StoreError),
+    /// No network.
+    #[error(transparent)]
+    Net(#[from] net::NetError),
+    /// No API.
+    #[error(transparent)]
+    Http(#[from] http::HttpError),
+}
+
+/// A running agent.
+pub struct Running {
+    /// What all its parts share.
+    pub shared: Arc<Shared>,
+    /// Where its API is.
+    pub api: SocketAddr,
+    events: mpsc::Sender<Event>,
+    ended: JoinHandle<Result<(), dmc_store::StoreError>>,
+    _lock: File,
+}
+
+impl Running {
+    /// Stops gracefully; everything is flushed when this returns.
+    pub async fn stop(self) {
+        let (done, stopped) = oneshot::channel();
+        if self.events.send(Event::Stop(done)).await.is_ok() {
+            let _ = stopped.await;
+        }
+        http::withdraw(&self.shared.data_dir);
+    }
+
+    /// Waits for an end that nobody asked for; returns why.
+    pub async fn ended(&mut self) -> String {
+        match (&mut self.ended).await {
+            Ok(Ok(())) => "it was stopped".to_owned(),
+            Ok(Err(e)) => crate::worker::chain(&e),
+            Err(e) => e.to_string(),
+        }
+    }
+}
+
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let failed = |source| StartError::DataDir { path: data_dir.to_owned(), source };
+    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    let path = data_dir.join("lock");
+    let file =
+        File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: data_dir.to_owned() }),
+        Err(TryLockError::Error(e)) => Err(failed(e)),
+    }
+}
+
+/// The name that people see: the settings', or the host's.
+fn name_of(settings: &Settings) -> String {
+    let name = if settings.name.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        settings.name.clone()
+    };
+    bounded(name, NAME_BYTES_MAX)
+}
+
+/// One encode for every eight threads: where ffmpeg's own threads use the cores well, a second
+/// encode gains nothing; a machine with many cores cannot keep them busy with one.
+fn slots_of(settings: &Settings) -> u32 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let chosen = u32::try_from(threads.div_ceil(8)).unwrap_or(1);
+    if settings.slots > 0 { settings.slots } else { chosen }.min(dmc_protocol::config::SLOTS_MAX)
+}
+
+async fn describe(settings: &Settings, tools: Option<&Tools>, data_dir: &Path) -> AgentInfo {
+    let capabilities = match tools {
+        Some(tools) => capability::detect(tools).await,
+        None => Capabilities::default(),
+    };
+    AgentInfo {
+        name: name_of(settings),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: rand::random(),
+        slots: slots_of(settings),
+        free_disk_bytes: free_space(data_dir).unwrap_or(0),
+        paused: false,
+        capabilities,
+        speeds: Vec::new(),
+    }
+}
+
+/// Where to listen for peers: as told, or the usual port, or a free one.
+fn listen_addresses(settings: &Settings) -> Vec<SocketAddr> {
+    if !settings.listen.is_empty() {
+        return settings.listen.clone();
+    }
+    let any = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
+    let free = std::net::TcpListener::bind(any(PEER_PORT)).is_ok();
+    vec![any(if free { PEER_PORT } else { 0 })]
+}
+
+/// Removes what a run that was cut short left: work directories and half-made results.
+fn clean(data_dir: &Path, jobs: &JobBook) {
+    let _ = std::fs::remove_dir_all(data_dir.join("work"));
+    for request in jobs.requests() {
+        let _ = std::fs::remove_file(publish::temp_path(&request.output, &request.id.to_string()));
+    }
+    jobs.clean();
+}
+
+/// Starts an agent.
+pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, StartError> {
+    let lock = lock(data_dir)?;
+    let failed = |source| StartError::DataDir { path: data_dir.to_owned(), source };
+    let data_dir = data_dir.canonicalize().map_err(failed)?;
+    let key = identity::load_or_create(&data_dir)?;
+    let me = identity::agent_id(&key.public().to_peer_id())
+        .ok_or_else(|| identity::IdentityError::Damaged { path: data_dir.join("identity.key") })?;
+    let limits = BlobLimits { quota_bytes: settings.blob_quota_bytes, ..BlobLimits::default() };
+    let store = Store::open(&data_dir, limits)?;
+    let jobs = JobBook::open(store.kv.clone(), data_dir.join("jobs"))?;
+    clean(&data_dir, &jobs);
+    let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
+    let listener = http::bind(settings.api).await?;
+    let info = describe(&settings, tools.as_ref(), &data_dir).await;
+
+    let (events, inbox) = runtime::channel();
+    let (net_events, net_inbox) = mpsc::channel(CHANNEL);
+    let net = Net::start(key, &listen_addresses(&settings), store.blobs.clone(), net_events)?;
+    for peer in &settings.peers {
+        net.know(None, net::resolve(peer).await?).await;
+    }
+    let (port, net_inbox) = wait_for_port(net_inbox, &events).await;
+    let discovery = discover(&settings, me, &info.name, port, &events);
+    let name = info.name.clone();
+    let parts = Parts { me, settings, data_dir, store, net, tools, jobs, info };
+    let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
+    runtime.restore().await?;
+    let ended = tokio::spawn(runtime.run());
+    forward(net_inbox, events.clone(), Event::Net);
+    let api = http::serve(listener, Arc::clone(&shared))?;
+    intake::resume(&shared).await;
+    info!(%name, id = %me, port, %api, "agent started");
+    Ok(Running { shared, api, events, ended, _lock: lock })
+}
+
+/// The first port that the system gave us; discovery announces it.
+async fn wait_for_port(
+    mut inbox: mpsc::Receiver<NetEvent>,
+    events: &mpsc::Sender<Event>,
+) -> (u16, mpsc::Receiver<NetEvent>) {
+    let first = async {
+        while let Some(event) = inbox.recv().await {
+            let port = match &event {
+                NetEvent::Listening(addr) => Some(addr.port()),
+                _ => None,
+            };
+            let _ = events.send(Event::Net(event)).await;
+            if let Some(port) = port {
+                return port;
+            }
+        }
+        0
+    };
+    let port = tokio::time::timeout(LISTEN_TIMEOUT, first).await.unwrap_or_else(|_| {
+        warn!("no address to listen on came up; peers cannot reach this agent");
+        0
+    });
+    (port, inbox)
+}
+
+fn discover(
+    settings: &Settings,
+    me: dmc_protocol::id::AgentId,
+    name: &str,
+    port: u16,
+    events: &mpsc::Sender<Event>,
+) -> Option<Discovery> {
+    if !settings.discovery || port == 0 {
+        return None;
+    }
+    let (sightings, inbox) = mpsc::channel(CHANNEL);
+    let port_mdns = Some(settings.discovery_port).filter(|port| *port != 0);
+    match Discovery::start(me, name, port, port_mdns, sightings) {
+        Ok(discovery) => {
+            forward(inbox, events.clone(), Event::Sighting);
+            Some(discovery)
+        }
+        Err(e) => {
+            warn!("{}", crate::worker::chain(&e));
+            None
+        }
+    }
+}
+
+fn forward<T: Send + 'static>(
+    mut from: mpsc::Receiver<T>,
+    to: mpsc::Sender<Event>,
+    wrap: fn(T) -> Event,
+) {
+    tokio::spawn(async move {
+        while let Some(event) = from.recv().await {
+            if to.send(wrap(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+}

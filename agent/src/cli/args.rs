@@ -1,0 +1,199 @@
+//! What can be written on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dmc_agent::config::Door;
+use dmc_protocol::media::{Codec, Container, EncoderSpeed};
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Converts films on all machines at home: no server, no shared folder, every frame proven.
+#[derive(Debug, Parser)]
+#[command(name = "dmc", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Where the agent keeps its state.
+    #[arg(long, global = true, env = "DMC_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file (TOML).
+    #[arg(long, global = true, env = "DMC_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only errors.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    pub color: Colour,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an agent on this machine.
+    Agent(AgentArgs),
+    /// Convert files, with all agents that are there.
+    Convert(ConvertArgs),
+    /// List and manage jobs.
+    Jobs {
+        #[command(subcommand)]
+        command: Option<JobsCommand>,
+    },
+    /// Show this agent, or one job.
+    Status {
+        /// A job's id.
+        id: Option<String>,
+    },
+    /// Copy the result of a finished job.
+    Fetch(FetchArgs),
+    /// List the agents that this one knows.
+    Peers,
+    /// Finish what runs here and take nothing new.
+    Pause,
+    /// Take new work again.
+    Resume,
+    /// List and show presets.
+    Presets {
+        #[command(subcommand)]
+        command: Option<PresetsCommand>,
+    },
+    /// Say what is missing on this machine, and how to mend it.
+    Doctor,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Show the settings in force.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct AgentArgs {
+    /// Name that people see [default: the host's name].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Address to listen on for peers; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<SocketAddr>,
+    /// Address of the local API; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub api: Option<SocketAddr>,
+    /// A peer to connect to (HOST:PORT), for networks without multicast.
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Vec<String>,
+    /// Encodes at the same time [default: one for every eight threads].
+    #[arg(long)]
+    pub slots: Option<u32>,
+    /// Whether agents that see each other join by themselves.
+    #[arg(long, value_enum)]
+    pub door: Option<Door>,
+    /// Neither announce this agent nor look for others.
+    #[arg(long)]
+    pub no_discovery: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// Files to convert.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Target settings; `dmc presets` lists them.
+    #[arg(long, default_value = "hevc", value_name = "NAME")]
+    pub preset: String,
+    /// Name of the result [default: name.<codec>.<container> beside the source].
+    #[arg(short, long, value_name = "OUT", conflicts_with = "output_dir")]
+    pub output: Option<PathBuf>,
+    /// Directory of the results.
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// Replace results that exist.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Return at once; the running agent does the work.
+    #[arg(long)]
+    pub detach: bool,
+    /// Another video codec.
+    #[arg(long)]
+    pub codec: Option<Codec>,
+    /// Another quality (constant rate factor; smaller is better).
+    #[arg(long)]
+    pub crf: Option<u8>,
+    /// Another encoder speed: ultrafast to veryslow.
+    #[arg(long)]
+    pub encoder_speed: Option<EncoderSpeed>,
+    /// Another file format: mkv or mp4.
+    #[arg(long)]
+    pub container: Option<Container>,
+    /// Scale taller pictures down to this height.
+    #[arg(long, value_name = "PIXELS")]
+    pub max_height: Option<u32>,
+    /// Encode the sound with this codec instead of copying it.
+    #[arg(long, value_name = "CODEC")]
+    pub audio_codec: Option<Codec>,
+    /// Wanted length of segments, 1 to 600.
+    #[arg(long, value_name = "SECONDS", hide_short_help = true)]
+    pub segment_seconds: Option<u32>,
+    /// Settings of the agent that runs when none is running.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// All jobs.
+    List,
+    /// One job with its tasks and attempts.
+    Show { id: String },
+    /// End a job.
+    Cancel { id: String },
+    /// Try a failed or cancelled job again; what is done stays done.
+    Retry { id: String },
+    /// Forget a job that is over.
+    Remove { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PresetsCommand {
+    /// All presets.
+    List,
+    /// One preset.
+    Show { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// The settings in force.
+    Show,
+    /// Where the configuration file is.
+    Path,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// The job's id.
+    pub id: String,
+    /// Where to write the result; `-` for standard output [default: its name, here].
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Replace a file that exists.
+    #[arg(long)]
+    pub overwrite: bool,
+}

@@ -1,0 +1,201 @@
+//! `dmc convert`: asks the agent, shows what happens, says how it ended.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use dmc_agent::agent::{self, Running};
+use dmc_agent::http::views::JobView;
+use dmc_agent::intake::{Wish, container_of};
+use dmc_agent::paths::AnyPath;
+use dmc_protocol::media::{Preset, PresetOverrides};
+use serde_json::json;
+
+use super::args::ConvertArgs;
+use super::client::{Client, Place};
+use super::progress::Screen;
+use super::{End, Usage, jobs, show};
+
+const POLL: Duration = Duration::from_millis(500);
+/// How long a second Ctrl-C is waited for.
+const SECOND_PRESS: Duration = Duration::from_secs(3);
+/// An agent that was just started here gets this long to find others before a job is planned.
+const MEET: Duration = Duration::from_millis(1_500);
+
+pub(crate) async fn run(place: &Place, mut options: ConvertArgs) -> anyhow::Result<End> {
+    let wishes = wishes(&options)?;
+    let found = Client::find(place).await?;
+    if found.is_none() && options.detach {
+        anyhow::bail!(
+            "--detach needs a running agent: start one with `dmc agent`, or leave --detach out"
+        );
+    }
+    if let Some(client) = found {
+        return convert(&client, wishes, options.detach, true).await;
+    }
+    let settings = super::agent::settings(place, std::mem::take(&mut options.agent))?;
+    let running = agent::start(&place.data_dir, settings).await?;
+    if running.shared.settings.discovery {
+        tokio::time::sleep(MEET).await;
+    }
+    let ended = convert_here(place, &running, wishes).await;
+    super::agent::stop(running).await;
+    ended
+}
+
+async fn convert_here(place: &Place, running: &Running, wishes: Vec<Wish>) -> anyhow::Result<End> {
+    tracing::debug!(api = %running.api, "no agent was running; one runs in this process");
+    let client = Client::connect(place).await?;
+    convert(&client, wishes, false, false).await
+}
+
+/// What is wrong in the words alone is said before anything is started.
+fn wishes(options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
+    let usage = |text: String| anyhow::Error::new(Usage(text));
+    if options.output.is_some() && options.files.len() > 1 {
+        return Err(usage("-o names one result; use --output-dir for several files".to_owned()));
+    }
+    let overrides = PresetOverrides {
+        codec: options.codec,
+        crf: options.crf,
+        encoder_speed: options.encoder_speed,
+        container: options.container.or_else(|| container_of(options.output.as_deref()?)),
+        max_height: options.max_height,
+        audio_codec: options.audio_codec,
+    };
+    let preset = Preset::builtin(&options.preset).and_then(|preset| preset.with(&overrides));
+    preset.map_err(|e| usage(e.to_string()))?;
+    let absolute = |path: &Path| -> anyhow::Result<AnyPath> {
+        let path = std::path::absolute(path)
+            .with_context(|| format!("`{}` is no file name", path.display()))?;
+        Ok(AnyPath(path))
+    };
+    let optional = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+    let wishes = options.files.iter().map(|file| {
+        Ok(Wish {
+            input: absolute(file)?,
+            output: optional(&options.output)?,
+            output_dir: optional(&options.output_dir)?,
+            preset: options.preset.clone(),
+            overrides: overrides.clone(),
+            overwrite: options.overwrite,
+            segment_seconds: options.segment_seconds,
+        })
+    });
+    wishes.collect()
+}
+
+async fn convert(
+    client: &Client,
+    wishes: Vec<Wish>,
+    detach: bool,
+    stays: bool,
+) -> anyhow::Result<End> {
+    let mut ids = Vec::new();
+    let mut failed = false;
+    for wish in wishes {
+        let added: anyhow::Result<JobView> = client.post("/jobs", &wish).await;
+        match added {
+            Ok(job) => {
+                if client.json {
+                    show::json(&json!({ "event": "added", "job": job }));
+                } else if detach {
+                    show::line(&job.id);
+                }
+                ids.push(job.id);
+            }
+            Err(e) if e.is::<Usage>() => return Err(e),
+            Err(e) => {
+                failed = true;
+                if client.json {
+                    let input = &wish.input;
+                    let error = format!("{e:#}");
+                    show::json(&json!({ "event": "refused", "input": input, "error": error }));
+                }
+                show::error(&format!("dmc: {e:#}"));
+            }
+        }
+    }
+    let end = if detach { End::Done } else { watch(client, &ids, stays).await? };
+    Ok(if failed && matches!(end, End::Done) { End::Failed } else { end })
+}
+
+async fn watch(client: &Client, ids: &[String], stays: bool) -> anyhow::Result<End> {
+    let mut screen = Screen::new(client.json);
+    let mut end = End::Done;
+    for id in ids {
+        let job = match follow(client, id, &mut screen, stays).await? {
+            Some(job) => job,
+            None => return Ok(End::Interrupted),
+        };
+        screen.clear();
+        if job.status != "finished_successful" {
+            end = End::Failed;
+        }
+        say_end(client, &job);
+    }
+    Ok(end)
+}
+
+fn say_end(client: &Client, job: &JobView) {
+    if client.json {
+        return show::json(job);
+    }
+    job.errors.iter().for_each(|error| show::error(&format!("dmc: {}", show::clean(error))));
+    if job.status == "cancelled" {
+        show::error("dmc: cancelled");
+    }
+    if job.status != "finished_successful" {
+        return;
+    }
+    job.notes.iter().for_each(|note| show::line(&format!("note: {}", show::clean(note))));
+    let output = show::clean(&job.output.display().to_string());
+    show::line(&format!("{output} ({})", show::bytes(job.bytes)));
+    let by = job.workers.iter().filter(|worker| worker.segments > 0).map(|worker| {
+        let tasks = if worker.segments == 1 { "task" } else { "tasks" };
+        format!("{} {} {tasks}", show::clean(&worker.name), worker.segments)
+    });
+    let by: Vec<String> = by.collect();
+    if !by.is_empty() {
+        show::line(&format!("made by: {}", by.join(", ")));
+    }
+    jobs::proof_lines(job).iter().for_each(|proof| show::line(&format!("proof: {proof}")));
+}
+
+/// Follows one job to its end; `None` when the person left it to the agent.
+async fn follow(
+    client: &Client,
+    id: &str,
+    screen: &mut Screen,
+    stays: bool,
+) -> anyhow::Result<Option<JobView>> {
+    let path = format!("/jobs/{id}");
+    loop {
+        let job: JobView = client.get(&path).await?;
+        screen.update(&job);
+        if job.is_over() {
+            return Ok(Some(job));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => continue,
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        screen.say(if stays {
+            "The job goes on in the agent. Ctrl-C again within 3 s cancels it."
+        } else {
+            "Ctrl-C again within 3 s cancels the job; otherwise it goes on."
+        });
+        tokio::select! {
+            () = tokio::time::sleep(SECOND_PRESS) => {
+                if stays {
+                    screen.clear();
+                    show::line(&format!("the job goes on: `dmc status {id}` shows it"));
+                    return Ok(None);
+                }
+            }
+            _ = tokio::signal::ctrl_c() => {
+                let _: JobView = client.post(&format!("{path}/cancel"), &json!({})).await?;
+            }
+        }
+    }
+}

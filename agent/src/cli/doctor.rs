@@ -1,0 +1,142 @@
+//! `dmc doctor`: what is missing on this machine, and the command that mends it.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::{Duration, SystemTime};
+
+use dmc_agent::media::capability;
+use dmc_agent::media::run::Tools;
+use dmc_protocol::media::Encoder;
+use serde::Serialize;
+
+use super::client::{Client, Place};
+use super::{End, show};
+
+const FREE_BYTES_MIN: u64 = 5 << 30;
+/// 2025-01-01: a clock before that was never set.
+const CLOCK_MIN: Duration = Duration::from_secs(1_735_689_600);
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    /// `ok`, `warning` or `problem`.
+    level: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<String>,
+}
+
+fn ok(check: &'static str, detail: impl Into<String>) -> Finding {
+    Finding { check, level: "ok", detail: detail.into(), mend: None }
+}
+
+fn warning(check: &'static str, detail: impl Into<String>, mend: &str) -> Finding {
+    Finding { check, level: "warning", detail: detail.into(), mend: Some(mend.to_owned()) }
+}
+
+fn problem(check: &'static str, detail: impl Into<String>, mend: &str) -> Finding {
+    Finding { check, level: "problem", detail: detail.into(), mend: Some(mend.to_owned()) }
+}
+
+pub(crate) async fn run(place: &Place) -> anyhow::Result<End> {
+    let mut findings = media().await;
+    findings.push(disk(place));
+    findings.push(multicast());
+    findings.push(clock());
+    findings.push(agent(place).await);
+    let failed = findings.iter().any(|finding| finding.level == "problem");
+    if place.json {
+        show::json(&findings);
+    } else {
+        for finding in &findings {
+            let Finding { check, level, detail, .. } = finding;
+            show::line(&format!("{level:<8} {check:<10} {detail}"));
+            if let Some(mend) = &finding.mend {
+                show::line(&format!("{:19} to mend: {mend}", ""));
+            }
+        }
+    }
+    Ok(if failed { End::Failed } else { End::Done })
+}
+
+async fn media() -> Vec<Finding> {
+    let install = "sudo apt install ffmpeg";
+    let tools = match Tools::find() {
+        Ok(tools) => tools,
+        Err(e) => return vec![problem("ffmpeg", e.to_string(), install)],
+    };
+    let able = capability::detect(&tools).await;
+    let mut findings = vec![ok("ffmpeg", able.ffmpeg_version.clone())];
+    for encoder in Encoder::ALL {
+        findings.push(if able.encoders.contains_key(&encoder) {
+            ok("encoder", format!("{encoder} works"))
+        } else {
+            let detail = format!("{encoder} does not work; peers that have it can do such work");
+            warning("encoder", detail, install)
+        });
+    }
+    findings
+}
+
+fn disk(place: &Place) -> Finding {
+    let dir = place.data_dir.ancestors().find(|dir| dir.exists());
+    match dir.map(dmc_store::free_space) {
+        Some(Ok(free)) if free >= FREE_BYTES_MIN => {
+            ok("disk", format!("{} free for {}", show::bytes(free), place.data_dir.display()))
+        }
+        Some(Ok(free)) => warning(
+            "disk",
+            format!("only {} free for {}", show::bytes(free), place.data_dir.display()),
+            "free some space, or name another place with --data-dir",
+        ),
+        _ => problem(
+            "disk",
+            format!("{} cannot be used", place.data_dir.display()),
+            "name another place with --data-dir",
+        ),
+    }
+}
+
+/// A multicast to this very machine: what mDNS needs at least.
+fn multicast() -> Finding {
+    let group = Ipv4Addr::new(224, 0, 0, 251);
+    let heard = || -> std::io::Result<bool> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)?;
+        socket.set_multicast_loop_v4(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let word = b"dmc doctor";
+        socket.send_to(word, (group, socket.local_addr()?.port()))?;
+        let mut heard = [0u8; 32];
+        Ok(socket.recv(&mut heard)? == word.len())
+    };
+    match heard() {
+        Ok(true) => ok("multicast", "mDNS can find agents on this link"),
+        Ok(false) | Err(_) => warning(
+            "multicast",
+            "no multicast here: agents on other machines are not found by themselves",
+            "name one of them with `dmc agent --peer HOST:PORT`, or allow UDP port 5353",
+        ),
+    }
+}
+
+fn clock() -> Finding {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    if now > CLOCK_MIN {
+        ok("clock", "set")
+    } else {
+        let mend = "sudo timedatectl set-ntp true";
+        warning("clock", "the clock was never set: dates of jobs will be wrong", mend)
+    }
+}
+
+async fn agent(place: &Place) -> Finding {
+    match Client::find(place).await {
+        Ok(Some(_)) => ok("agent", "runs, and answers"),
+        Ok(None) => warning(
+            "agent",
+            format!("none runs with the data directory {}", place.data_dir.display()),
+            "dmc agent",
+        ),
+        Err(e) => problem("agent", format!("{e:#}"), "stop it and start it again"),
+    }
+}

@@ -1,0 +1,66 @@
+//! `dmc fetch`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use dmc_agent::http::views::JobView;
+use futures::StreamExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::args::FetchArgs;
+use super::client::Client;
+use super::{End, jobs, show};
+
+pub(crate) async fn run(client: &Client, options: FetchArgs) -> anyhow::Result<End> {
+    let id = jobs::whole_id(client, &options.id).await?;
+    let path = format!("/jobs/{id}/file");
+    if options.output.as_deref() == Some(Path::new("-")) {
+        copy(client, &path, &mut tokio::io::stdout()).await?;
+        return Ok(End::Done);
+    }
+    let job: JobView = client.get(&format!("/jobs/{id}")).await?;
+    let name = || job.output.file_name().map(PathBuf::from);
+    let to = options.output.or_else(name).context("the result has no name; give one with -o")?;
+    if to.exists() && !options.overwrite {
+        anyhow::bail!("{} exists; --overwrite replaces it", to.display());
+    }
+    let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Removed by itself when anything below fails.
+    let temp = tempfile::Builder::new().prefix(".dmc-fetch-").tempfile_in(dir);
+    let temp = temp.with_context(|| format!("cannot write into {}", dir.display()))?;
+    let mut file = tokio::fs::File::from_std(temp.reopen()?);
+    let bytes = copy(client, &path, &mut file).await?;
+    file.sync_all().await?;
+    if options.overwrite {
+        temp.persist(&to)?;
+    } else {
+        temp.persist_noclobber(&to)?;
+    }
+    if client.json {
+        show::json(&serde_json::json!({ "output": to.display().to_string(), "bytes": bytes }));
+    } else {
+        show::line(&format!("{} ({})", to.display(), show::bytes(bytes)));
+    }
+    Ok(End::Done)
+}
+
+async fn copy(
+    client: &Client,
+    path: &str,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> anyhow::Result<u64> {
+    let answer = client.download(path).await?;
+    let expected = answer.content_length();
+    let mut stream = answer.bytes_stream();
+    let mut written = 0u64;
+    while let Some(part) = stream.next().await {
+        let part = part.context("the download broke off")?;
+        to.write_all(&part).await.context("cannot write")?;
+        written += part.len() as u64;
+    }
+    to.flush().await.context("cannot write")?;
+    if expected.is_some_and(|expected| expected != written) {
+        anyhow::bail!("the download ended after {written} bytes, too early");
+    }
+    Ok(written)
+}

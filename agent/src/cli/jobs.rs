@@ -1,0 +1,131 @@
+//! `dmc jobs` and `dmc status ID`.
+
+use dmc_agent::http::views::{JobView, TaskView};
+use serde_json::json;
+
+use super::args::JobsCommand;
+use super::client::Client;
+use super::{End, show};
+
+pub(crate) async fn run(client: &Client, command: Option<JobsCommand>) -> anyhow::Result<End> {
+    let (id, what) = match command.unwrap_or(JobsCommand::List) {
+        JobsCommand::List => return list(client).await,
+        JobsCommand::Show { id } => return self::show(client, &id).await,
+        JobsCommand::Remove { id } => {
+            client.delete(&format!("/jobs/{}", whole_id(client, &id).await?)).await?;
+            return Ok(End::Done);
+        }
+        JobsCommand::Cancel { id } => (id, "cancel"),
+        JobsCommand::Retry { id } => (id, "retry"),
+    };
+    let id = whole_id(client, &id).await?;
+    let job: JobView = client.post(&format!("/jobs/{id}/{what}"), &json!({})).await?;
+    if client.json {
+        show::json(&job);
+    } else {
+        show::line(&format!("job {} is {}", job.id, job.status));
+    }
+    Ok(End::Done)
+}
+
+/// People may write the end or the beginning of an id, as far as it is unique.
+pub(crate) async fn whole_id(client: &Client, part: &str) -> anyhow::Result<String> {
+    let jobs: Vec<JobView> = client.get("/jobs").await?;
+    let fits = |job: &&JobView| job.id.starts_with(part) || job.id.ends_with(part);
+    let mut found = jobs.iter().filter(fits);
+    match (found.next(), found.next(), part.len() >= 4) {
+        (Some(job), None, true) => Ok(job.id.clone()),
+        (Some(_), Some(_), true) => {
+            anyhow::bail!("several jobs fit `{part}`; write more of the id")
+        }
+        _ => anyhow::bail!("there is no job {part}; `dmc jobs` lists the jobs of this agent"),
+    }
+}
+
+async fn list(client: &Client) -> anyhow::Result<End> {
+    let jobs: Vec<JobView> = client.get("/jobs").await?;
+    if client.json {
+        show::json(&jobs);
+        return Ok(End::Done);
+    }
+    let rows = jobs.iter().map(|job| {
+        vec![
+            job.id.clone(),
+            job.status.clone(),
+            job.phase.clone(),
+            format!("{:.0} %", job.progress * 100.0),
+            job.preset.clone(),
+            show::clean(&job.input.display().to_string()),
+        ]
+    });
+    show::table(&["ID", "STATUS", "PHASE", "DONE", "PRESET", "INPUT"], &rows.collect::<Vec<_>>());
+    Ok(End::Done)
+}
+
+pub(crate) async fn show(client: &Client, id: &str) -> anyhow::Result<End> {
+    let id = whole_id(client, id).await?;
+    let job: JobView = client.get(&format!("/jobs/{id}")).await?;
+    if client.json {
+        show::json(&job);
+    } else {
+        print(&job);
+        print_tasks(&job.tasks);
+    }
+    Ok(End::Done)
+}
+
+fn print(job: &JobView) {
+    let line = |name: &str, text: &str| show::line(&format!("{name:<9} {}", show::clean(text)));
+    line("job", &job.id);
+    line("status", &format!("{} ({})", job.status, job.phase));
+    line("input", &job.input.display().to_string());
+    line("output", &job.output.display().to_string());
+    line("preset", &job.preset);
+    let (done, total) = (job.tasks_done, job.tasks_total);
+    let (percent, size) = (job.progress * 100.0, show::bytes(job.bytes));
+    line("progress", &format!("{percent:.1} % ({done} of {total} tasks), {size}"));
+    if let Some(waiting) = &job.waiting {
+        line("waits", waiting);
+    }
+    job.notes.iter().for_each(|note| line("note", note));
+    job.errors.iter().for_each(|error| line("error", error));
+    proof_lines(job).iter().for_each(|proof| line("proof", proof));
+}
+
+/// What was proven of a finished job, for people.
+pub(crate) fn proof_lines(job: &JobView) -> Vec<String> {
+    let Some(proof) = &job.proof else { return Vec::new() };
+    let mut lines = Vec::new();
+    if proof.frames > 0 {
+        let error = proof.pts_error_us_max as f64 / 1_000.0;
+        lines.push(format!(
+            "all {} frames are there, each at its time (largest difference {error:.2} ms)",
+            proof.frames
+        ));
+    }
+    if proof.pixels_equal {
+        lines.push("every pixel of every frame equals the source's".to_owned());
+    }
+    lines.push(format!("streams: {}", proof.streams.join(", ")));
+    lines
+}
+
+fn print_tasks(tasks: &[TaskView]) {
+    let rows = tasks.iter().map(|task| {
+        let tries = task.attempts.iter().map(|attempt| match &attempt.reason {
+            Some(reason) => format!("{} on {}: {reason}", attempt.state, attempt.worker_name),
+            None => format!("{} by {}", attempt.state, attempt.worker_name),
+        });
+        vec![
+            task.index.to_string(),
+            task.label.clone(),
+            task.state.clone(),
+            task.rung.clone(),
+            task.frames.map(|frames| frames.to_string()).unwrap_or_default(),
+            task.encode_s.map(|seconds| format!("{seconds:.1} s")).unwrap_or_default(),
+            show::clean(&tries.collect::<Vec<_>>().join("; ")),
+        ]
+    });
+    let heading = ["#", "TASK", "STATE", "RUNG", "FRAMES", "TIME", "ATTEMPTS"];
+    show::table(&heading, &rows.collect::<Vec<_>>());
+}

@@ -1,0 +1,140 @@
+//! The command line: one file a subcommand.
+
+mod agent;
+mod args;
+mod client;
+mod convert;
+mod doctor;
+mod fetch;
+mod jobs;
+mod peers;
+mod presets;
+mod progress;
+mod show;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command, ConfigCommand};
+use client::Client;
+use dmc_agent::config;
+
+/// How a command ended.
+pub(crate) enum End {
+    /// Exit code 0.
+    Done,
+    /// Exit code 1; what was wrong has been said.
+    Failed,
+    /// Exit code 130: ended by Ctrl-C.
+    Interrupted,
+}
+
+/// A command line that cannot mean anything: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub String);
+
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    start_log(&cli);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(e) => return say_error(&anyhow::Error::new(e).context("cannot start"), json),
+    };
+    let ended = runtime.block_on(run(cli));
+    // Work that is still running belongs to nobody: do not wait for it.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match ended {
+        Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Failed) => ExitCode::from(1),
+        Ok(End::Interrupted) => ExitCode::from(130),
+        Err(error) => say_error(&error, json),
+    }
+}
+
+fn say_error(error: &anyhow::Error, json: bool) -> ExitCode {
+    let code = if error.chain().any(|cause| cause.is::<Usage>()) { 2 } else { 1 };
+    if json {
+        show::json(&serde_json::json!({ "error": format!("{error:#}"), "exit_code": code }));
+    }
+    show::error(&format!("dmc: {error:#}"));
+    ExitCode::from(code)
+}
+
+fn start_log(cli: &Cli) {
+    let is_agent = matches!(cli.command, Command::Agent(_));
+    let level = match (cli.quiet, cli.verbose, is_agent) {
+        (true, _, _) => "error",
+        (_, 0, true) => "info",
+        (_, 0, false) => "error",
+        (_, 1, _) => "debug",
+        _ => "trace",
+    };
+    // The libraries speak only when something is wrong or everything is wanted.
+    let libraries = if cli.verbose > 2 { "debug" } else { "error" };
+    let filter = std::env::var("DMC_LOG").unwrap_or_else(|_| {
+        format!("{libraries},dmc={level},dmc_agent={level},dmc_store={level},dmc_protocol={level}")
+    });
+    let colour = match cli.color {
+        args::Colour::Always => true,
+        args::Colour::Never => false,
+        args::Colour::Auto => std::io::stderr().is_terminal(),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .init();
+}
+
+async fn run(cli: Cli) -> anyhow::Result<End> {
+    let data_dir = match &cli.data_dir {
+        Some(dir) => dir.clone(),
+        None => config::default_data_dir()?,
+    };
+    let place = client::Place { data_dir, config: cli.config.clone(), json: cli.json };
+    match cli.command {
+        Command::Agent(options) => agent::run(&place, options).await,
+        Command::Convert(options) => convert::run(&place, options).await,
+        Command::Jobs { command } => jobs::run(&Client::connect(&place).await?, command).await,
+        Command::Status { id: Some(id) } => jobs::show(&Client::connect(&place).await?, &id).await,
+        Command::Status { id: None } => peers::status(&Client::connect(&place).await?).await,
+        Command::Fetch(options) => fetch::run(&Client::connect(&place).await?, options).await,
+        Command::Peers => peers::run(&Client::connect(&place).await?).await,
+        Command::Pause => peers::pause(&Client::connect(&place).await?, true).await,
+        Command::Resume => peers::pause(&Client::connect(&place).await?, false).await,
+        Command::Presets { command } => presets::run(&place, command),
+        Command::Doctor => doctor::run(&place).await,
+        Command::Completions { shell } => {
+            let name = "dmc";
+            clap_complete::generate(shell, &mut Cli::command(), name, &mut std::io::stdout());
+            Ok(End::Done)
+        }
+        Command::Config { command } => show_config(&place, &command),
+    }
+}
+
+fn show_config(place: &client::Place, command: &ConfigCommand) -> anyhow::Result<End> {
+    match command {
+        ConfigCommand::Path => {
+            let path = place.config.clone().or_else(config::default_file);
+            let path = path.context("no home directory: name a file with --config")?;
+            show::line(&path.display().to_string());
+        }
+        ConfigCommand::Show => {
+            let settings = place.settings()?;
+            if place.json {
+                show::json(&settings);
+            } else {
+                show::line(toml::to_string(&settings)?.trim_end());
+            }
+        }
+    }
+    Ok(End::Done)
+}

@@ -1,0 +1,63 @@
+//! `dmc peers`, `dmc status`, `dmc pause`, `dmc resume`.
+
+use dmc_agent::http::views::{PeerView, StatusView};
+use serde_json::json;
+
+use super::client::Client;
+use super::{End, show};
+
+pub(crate) async fn run(client: &Client) -> anyhow::Result<End> {
+    let peers: Vec<PeerView> = client.get("/peers").await?;
+    if client.json {
+        show::json(&peers);
+        return Ok(End::Done);
+    }
+    if peers.is_empty() {
+        show::line("no other agent seen yet; agents on the same link find each other by mDNS,");
+        show::line("others are named with `dmc agent --peer HOST:PORT`");
+        return Ok(End::Done);
+    }
+    let rows = peers.iter().map(|peer| {
+        let paused = if peer.paused { " (paused)" } else { "" };
+        vec![
+            show::clean(&peer.name),
+            format!("{}{paused}", peer.state),
+            format!("{} of {}", peer.running, peer.slots),
+            show::bytes(peer.free_disk_bytes),
+            peer.capabilities.encoders.join(" "),
+            peer.id.clone(),
+        ]
+    });
+    let heading = ["NAME", "STATE", "RUNNING", "FREE DISK", "ENCODERS", "ID"];
+    show::table(&heading, &rows.collect::<Vec<_>>());
+    Ok(End::Done)
+}
+
+pub(crate) async fn status(client: &Client) -> anyhow::Result<End> {
+    let status: StatusView = client.get("/status").await?;
+    print(client, &status);
+    Ok(End::Done)
+}
+
+fn print(client: &Client, status: &StatusView) {
+    if client.json {
+        return show::json(status);
+    }
+    let line = |name: &str, text: String| show::line(&format!("{name:<10} {text}"));
+    line("agent", format!("{} ({})", show::clean(&status.name), status.id));
+    line("version", status.version.clone());
+    line("addresses", status.addresses.join(", "));
+    line("door", status.door.clone());
+    line("peers", format!("{} connected", status.peers));
+    let paused = if status.paused { ", paused" } else { "" };
+    line("work", format!("{} of {} slots busy{paused}", status.running, status.slots));
+    line("jobs", format!("{} active", status.jobs_active));
+    line("free disk", show::bytes(status.free_disk_bytes));
+}
+
+pub(crate) async fn pause(client: &Client, pause: bool) -> anyhow::Result<End> {
+    let path = if pause { "/pause" } else { "/resume" };
+    let status: StatusView = client.post(path, &json!({})).await?;
+    print(client, &status);
+    Ok(End::Done)
+}
