@@ -25,7 +25,7 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 pub enum Meeting {
     /// By mDNS, on a port of the bed's own.
     Discovery,
-    /// By the address of the first agent; no mDNS.
+    /// Each knows the addresses of those that started before it; no mDNS.
     Address,
 }
 
@@ -57,19 +57,22 @@ impl Bed {
     ) -> Self {
         let dir = tempfile::Builder::new().prefix("dmc-test-").tempdir().unwrap();
         let mut bed = Self { agents: Vec::new(), discovery_port: free_udp_port(), dir };
-        let first = format!("127.0.0.1:{}", free_tcp_port());
+        let mut addresses: Vec<String> = Vec::new();
         for n in 0..count {
             let name = format!("agent-{n}");
             let data = bed.dir.path().join(&name);
             fs::create_dir(&data).unwrap();
             let mut command = dmc(&data, bed.discovery_port);
             command.args(["agent", "--name", &name, "--api", "127.0.0.1:0", "--listen"]);
-            command.arg(if n == 0 { &first } else { "127.0.0.1:0" });
-            if meeting == Meeting::Address {
-                command.arg("--no-discovery");
-                if n > 0 {
-                    command.args(["--peer", &first]);
+            if meeting == Meeting::Discovery {
+                command.arg("127.0.0.1:0");
+            } else {
+                let address = format!("127.0.0.1:{}", free_tcp_port());
+                command.arg(&address).arg("--no-discovery");
+                for earlier in &addresses {
+                    command.args(["--peer", earlier]);
                 }
+                addresses.push(address);
             }
             change(n, &mut command);
             bed.launch(name, data, &mut command);
@@ -163,11 +166,6 @@ impl Bed {
     /// The process id of an agent that runs.
     pub fn process_id(&self, n: usize) -> u32 {
         self.agents[n].child.as_ref().unwrap().id()
-    }
-
-    /// The data directory of an agent.
-    pub fn data(&self, n: usize) -> &Path {
-        &self.agents[n].data
     }
 }
 

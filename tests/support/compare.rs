@@ -47,11 +47,9 @@ impl Verdict {
 /// Compares a source with what was made of it.
 pub fn compare(source: &Film, result: &Film, depth: Depth) -> Result<Verdict, String> {
     let filters = common_formats(source, result);
-    let of = |side: fn(&(Option<String>, Option<String>)) -> Option<String>| {
-        filters.iter().map(side).collect::<Vec<_>>()
-    };
-    let source_tracks = source.tracks(&of(|f| f.0.clone()))?;
-    let result_tracks = result.tracks(&of(|f| f.1.clone()))?;
+    let (of_source, of_result): (Vec<_>, Vec<_>) = filters.into_iter().unzip();
+    let source_tracks = source.tracks(&of_source)?;
+    let result_tracks = result.tracks(&of_result)?;
     let both = Both { source, result, source_tracks, result_tracks, depth };
     let mut verdict = Verdict::default();
     both.counts(&mut verdict);
@@ -394,6 +392,11 @@ fn common_formats(source: &Film, result: &Film) -> Vec<(Option<String>, Option<S
     let (was, is) = (source.streams("video"), result.streams("video"));
     (0..was.len().max(is.len()))
         .map(|n| match (was.get(n), is.get(n)) {
+            // A still may change to how it looks on a screen: JPEG's YCbCr has no lossless PNG.
+            (Some(_), Some(is)) if result.is_still() => {
+                let shown = Some(format!("format={}", real_format(is)));
+                (shown.clone(), shown)
+            }
             (Some(was), Some(is)) => common_format(&real_format(was), &real_format(is)),
             _ => (None, None),
         })
@@ -493,11 +496,13 @@ fn is_meant(key: &str, value: &str) -> bool {
         "mimetype",
     ];
     const DEFAULT_HANDLERS: &[&str] = &["VideoHandler", "SoundHandler", "SubtitleHandler"];
-    !PLUMBING.contains(&key)
-        && !key.starts_with("_statistics")
-        && !key.contains("bps-")
-        && !(key == "language" && value == "und")
-        && !(key == "handler_name" && DEFAULT_HANDLERS.contains(&value))
+    let machine = PLUMBING.contains(&key) || key.starts_with("_statistics") || key.contains("bps-");
+    let default = match key {
+        "language" => value == "und",
+        "handler_name" => DEFAULT_HANDLERS.contains(&value),
+        _ => false,
+    };
+    !machine && !default
 }
 
 /// Whether MP4 has a place for a tag.

@@ -65,6 +65,12 @@ impl Film {
             .is_some_and(|names| names.split(',').any(|name| name == container))
     }
 
+    /// Whether it is one image rather than a film.
+    pub fn is_still(&self) -> bool {
+        let format = self.probe["format"]["format_name"].as_str().unwrap_or_default();
+        format == "image2" || format.ends_with("_pipe")
+    }
+
     /// All streams of a type; for video without the cover pictures.
     pub fn streams(&self, kind: &str) -> Vec<&Value> {
         self.all_streams().filter(|s| s["codec_type"] == kind && !is_cover(s)).collect()

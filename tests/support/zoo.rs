@@ -70,6 +70,15 @@ const FODDER: &[Animal] = &[
         "plain.mp4",
         "-i @film.mkv -c:v libx264 -preset fast -crf 22 -g 50 -bf 3 -c:a aac -b:a 96k -movflags +faststart $OUT",
     ),
+    exact(
+        "long.mp4",
+        "-stream_loop 3 -i @film.mkv -t 48 -vf scale=640:360,noise=alls=8:allf=t:all_seed=5 \
+         -c:v libx264 -preset veryfast -crf 21 -g 50 -c:a aac -b:a 96k $OUT",
+    ),
+    exact(
+        "tiny.mp4",
+        "-t 2 -i @film.mkv -vf scale=160:90 -c:v libx264 -preset fast -crf 22 -g 25 -c:a aac -b:a 64k $OUT",
+    ),
     exact("cover.jpg", "-f lavfi -i testsrc2=s=200x200 -frames:v 1 -update 1 $OUT"),
     exact("cover.png", "-f lavfi -i testsrc2=s=120x160 -frames:v 1 -update 1 $OUT"),
     exact("words.ass", "-i @words.srt $OUT"),
