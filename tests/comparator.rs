@@ -98,6 +98,15 @@ fn one_changed_frame_is_seen() {
 }
 
 #[test]
+fn one_changed_frame_of_a_damaged_film_is_seen_where_it_is_whole() {
+    let spoil =
+        format!("{FFV1} -filter:v:0 drawbox=w=1:h=1:color=white:t=fill:enable='eq(n\\,20)'");
+    let verdict = judge(&["corrupt.mkv"], &spoil, "spoilt.mkv");
+    sees(&verdict, "picture of frame 20");
+    assert!(verdict.differences[0].ends_with("1 in all"), "{verdict:?}");
+}
+
+#[test]
 fn one_moved_frame_is_seen() {
     let spoil = format!("{FFV1} -filter:v:0 setpts=PTS+eq(N\\,50)*0.004/TB");
     sees(&judge(&["h264_opengop.mkv"], &spoil, "moved.mkv"), "time of frame 50");

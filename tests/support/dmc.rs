@@ -16,7 +16,8 @@ use super::process::run;
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match env::var_os("DMC_BIN") {
-        Some(named) => PathBuf::from(named),
+        // Cargo runs tests in their package's directory; a person means the workspace.
+        Some(named) => workspace().join(named),
         None => built(),
     })
 }

@@ -92,27 +92,33 @@ impl Film {
 
     /// The tags of the file as a whole.
     pub fn tags(&self) -> BTreeMap<String, String> {
-        let mut all = tags(&self.probe["format"]);
-        // Ogg has no tags of the file: those of its only stream are meant.
-        if self.is("ogg") {
-            all.extend(self.all_streams().next().map(tags).unwrap_or_default());
-        }
-        all
+        tags(&self.probe["format"])
     }
 
     /// Decoded frames of the videos, then packets of the sound, the subtitles and the covers.
     ///
     /// One run reads them all, so their times share one origin. Every video may go through a
-    /// filter of its own first. The command does not follow rotation marks, and neither drops nor
-    /// repeats a frame.
-    pub fn tracks(&self, filters: &[Option<String>]) -> Result<Tracks, String> {
+    /// filter of its own first. The command follows rotation marks only of stills, and neither
+    /// drops nor repeats a frame. What more threads make of damaged video is left to chance, so
+    /// their number can be said.
+    pub fn tracks(
+        &self,
+        filters: &[Option<String>],
+        threads: Option<u32>,
+    ) -> Result<Tracks, String> {
         let mut command = ffmpeg();
+        if let Some(threads) = threads {
+            command.arg("-threads").arg(threads.to_string());
+        }
         for (n, stream) in self.streams("video").iter().enumerate() {
             if let Some(decoder) = alpha_decoder(stream) {
                 command.arg(format!("-c:V:{n}")).arg(decoder);
             }
         }
-        command.arg("-noautorotate").arg("-i").arg(file_url(&self.path));
+        if !self.is_still() {
+            command.arg("-noautorotate");
+        }
+        command.arg("-i").arg(file_url(&self.path));
         command.args(["-map", "0:V?", "-map", "0:a?", "-map", "0:s?"]);
         for cover in self.covers() {
             command.arg("-map").arg(format!("0:{}", cover["index"]));

@@ -4,6 +4,7 @@ pub mod bed;
 pub mod compare;
 pub mod dmc;
 pub mod film;
+pub mod picture;
 pub mod process;
 pub mod subtitles;
 pub mod zoo;
