@@ -21,7 +21,6 @@ tidy() {
   rm -rf "$work"
 }
 trap tidy EXIT
-# The jobs of an agent that goes away with the demo need no second question.
 trap 'echo; echo "stopped"; exit 130' INT TERM
 
 say() { printf '\n== %s\n' "$*"; }
@@ -123,7 +122,11 @@ take_film
 out=${OUT:-$(result_name)}
 start_agents
 say "converting $(basename -- "$film") with the preset $preset"
-"$dmc" --data-dir "$work/agent1" convert --preset "$preset" -o "$out" -- "$film"
+# In the background, because bash answers a signal at once only while it waits for one of those.
+"$dmc" --data-dir "$work/agent1" convert --preset "$preset" -o "$out" -- "$film" &
+agents+=($!)
+wait "$!"
+unset 'agents[-1]'
 say "who did what"
 job=$("$dmc" --data-dir "$work/agent1" jobs list --json | grep -oE '"id": *"[^"]+"' | head -n 1 | cut -d'"' -f4)
 "$dmc" --data-dir "$work/agent1" jobs show "$job"
