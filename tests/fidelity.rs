@@ -28,17 +28,23 @@ const FILE_LIMIT: Duration = Duration::from_secs(240);
 const SEGMENT_S: &str = "3";
 /// As many films at a time, so that the comparing does not leave the agents idle.
 const AT_ONCE: usize = 2;
+/// Exact in Matroska, where any codec may be.
+const LOSSLESS: &[&str] = &["--preset", "lossless"];
+/// Exact in MP4: x264 keeps every bit of 8-bit pictures at crf 0.
+const LOSSLESS_MP4: &[&str] = &["--preset", "h264", "--crf", "0"];
+/// What people make of HDR: not exact, but every frame, its time and its colour data must be there.
+const HDR_MP4: &[&str] = &["--preset", "hevc"];
 /// These go to MP4 as well as to Matroska.
-const ALSO_TO_MP4: &[&str] = &[
-    "h264_opengop.ts",
-    "h264_vfr.mp4",
-    "h264_editlist.mp4",
-    "hevc_opengop.mp4",
-    "hdr10.mp4",
-    "rotated.mp4",
-    "full.mp4",
-    "audio_longer.mp4",
-    "fullrange.mp4",
+const ALSO_TO_MP4: &[(&str, &[&str])] = &[
+    ("h264_opengop.ts", LOSSLESS_MP4),
+    ("h264_vfr.mp4", LOSSLESS_MP4),
+    ("h264_editlist.mp4", LOSSLESS_MP4),
+    ("hevc_opengop.mp4", LOSSLESS_MP4),
+    ("hdr10.mp4", HDR_MP4),
+    ("rotated.mp4", LOSSLESS_MP4),
+    ("full.mp4", LOSSLESS_MP4),
+    ("audio_longer.mp4", LOSSLESS_MP4),
+    ("fullrange.mp4", LOSSLESS_MP4),
 ];
 
 /// A file to convert.
@@ -46,6 +52,8 @@ struct Case {
     source: PathBuf,
     /// The extension of the result.
     target: &'static str,
+    words: &'static [&'static str],
+    depth: Depth,
     expect: Expect,
     /// Not of the zoo: whether it is damaged is for ffmpeg to say.
     foreign: bool,
@@ -92,32 +100,33 @@ fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for animal in zoo::animals().iter().filter(|a| a.name.contains(&only)) {
         let source = zoo::get(animal.name);
-        if ALSO_TO_MP4.contains(&animal.name) {
-            all.push(case(source.clone(), "mp4", animal.expect, false));
+        if let Some((_, words)) = ALSO_TO_MP4.iter().find(|(name, _)| *name == animal.name) {
+            let depth = if *words == HDR_MP4 { Depth::Times } else { Depth::Lossless };
+            let case = case(source.clone(), animal.expect, false);
+            all.push(Case { target: "mp4", words, depth, ..case });
         }
-        all.push(case(source, "", animal.expect, false));
+        all.push(case(source, animal.expect, false));
     }
     for dir in env::var_os("DMC_CORPUS").iter().flat_map(env::split_paths) {
         assert!(dir.is_dir(), "DMC_CORPUS: {} is no directory", dir.display());
         let mut files = Vec::new();
         walk(&dir, &mut files);
         files.retain(|f| f.to_string_lossy().contains(&only));
-        all.extend(files.into_iter().map(|file| case(file, "", Expect::Exact, true)));
+        all.extend(files.into_iter().map(|file| case(file, Expect::Exact, true)));
     }
     all
 }
 
-fn case(source: PathBuf, target: &'static str, expect: Expect, foreign: bool) -> Case {
+fn case(source: PathBuf, expect: Expect, foreign: bool) -> Case {
     let film = Film::open(&source).ok();
     let still = film.as_ref().is_some_and(Film::is_still);
     let sound = film.is_some_and(|f| f.streams("video").is_empty());
-    let target = match target {
-        "" if still => "png",
-        "" if sound => "mka",
-        "" => "mkv",
-        named => named,
+    let target = match (still, sound) {
+        (true, _) => "png",
+        (_, true) => "mka",
+        _ => "mkv",
     };
-    Case { source, target, expect, foreign, still }
+    Case { source, target, words: LOSSLESS, depth: Depth::Lossless, expect, foreign, still }
 }
 
 /// Every file below a directory, in the order of their names.
@@ -152,7 +161,7 @@ fn judge(bed: &Bed, n: usize, case: &Case) -> Row {
     let dir = bed.dir(&format!("out-{n}"));
     let out = dir.join(format!("result.{}", case.target));
     let before = fingerprint(&case.source);
-    let words = ["--preset", "lossless", "--segment-seconds", SEGMENT_S];
+    let words = [case.words, &["--segment-seconds", SEGMENT_S]].concat();
     let start = Instant::now();
     let (done, job) = bed.convert(n % 2, &case.source, &out, &words, FILE_LIMIT);
     let seconds = start.elapsed().as_secs_f64();
@@ -199,7 +208,7 @@ fn verdict(case: &Case, out: &Path, done: &Finished, job: Option<&Job>) -> Verdi
 
 fn exactness(case: &Case, out: &Path) -> Verdict {
     let films = Film::open(&case.source).and_then(|source| Ok((source, Film::open(out)?)));
-    match films.and_then(|(source, result)| compare(&source, &result, Depth::Lossless)) {
+    match films.and_then(|(source, result)| compare(&source, &result, case.depth)) {
         Ok(verdict) if verdict.differences.is_empty() => Verdict::Exact(verdict.notes),
         Ok(verdict) => Verdict::Different(verdict.differences),
         Err(error) => Verdict::Different(vec![error]),

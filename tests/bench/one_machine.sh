@@ -12,12 +12,12 @@ film=$(film)
 mapfile -t settings < <("$dmc" --data-dir "$work/presets" presets show hevc --json | python3 -c '
 import json, sys
 preset = json.load(sys.stdin)
-words = preset.get("ffmpeg")
-if words is None:
-    crf, speed = preset.get("crf"), preset.get("encoder_speed") or preset.get("speed")
-    words = ["-c:v", "libx265"]
-    words += ["-crf", str(crf)] if crf is not None else []
-    words += ["-preset", str(speed)] if isinstance(speed, str) else []
+quality = preset.get("quality")
+crf = preset.get("crf", {k.lower(): v for k, v in quality.items()}.get("crf") if isinstance(quality, dict) else None)
+speed = preset.get("encoder_speed") or preset.get("speed")
+if crf is None or speed is None:
+    sys.exit("the preset does not say its crf and speed: " + json.dumps(preset))
+words = ["-c:v", "libx265", "-crf", str(crf), "-preset", speed.lower()]
 print("\n".join(words))')
 echo "plain ffmpeg with: ${settings[*]}"
 
