@@ -1,0 +1,14 @@
+//! Tests of the program `dmc` from outside: real processes, real films, the public command line.
+//!
+//! They are one binary, because linking one is quicker than linking four.
+
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod comparator;
+#[cfg(test)]
+mod fidelity;
+#[cfg(test)]
+mod mesh;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,10 @@
+//! What the black-box tests share. Nothing here uses the program's own code.
+
+pub mod bed;
+pub mod compare;
+pub mod dmc;
+pub mod film;
+pub mod picture;
+pub mod process;
+pub mod subtitles;
+pub mod zoo;
