@@ -4,7 +4,7 @@
 //! the worker, and ends after [`crate::config::Config::lease_ms`] of silence on the owner's own
 //! clock. A worker that comes back later may still deliver: the first verified result wins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{AgentId, AttemptId, TaskId};
 use crate::message::{Failure, HeldState, Message, TaskResult, Verdict};
@@ -13,6 +13,11 @@ use crate::time::Time;
 
 use super::jobs::{Job, Lease};
 use super::{Mesh, Output};
+
+/// Failures of one task that are remembered.
+const FAILURES_KEPT_MAX: usize = 8;
+/// Ended leases of one task whose late result is still welcome.
+const EXPIRED_KEPT_MAX: usize = 64;
 
 impl Mesh {
     /// Ends the leases of workers that were silent for too long.
@@ -88,7 +93,7 @@ impl Mesh {
         let Some(job) = self.jobs.get(id.job) else { return Verdict::Unknown };
         let Some(task) = self.jobs.task(id) else { return Verdict::Unknown };
         let granted =
-            |map: &std::collections::BTreeMap<AttemptId, AgentId>| map.get(&attempt) == Some(&from);
+            |map: &BTreeMap<AttemptId, AgentId>| map.get(&attempt) == Some(&from);
         let known = granted(&task.record.leases) || granted(&task.record.expired);
         if known && job.is_active() && task.record.commit.is_none() {
             Verdict::Keep
@@ -175,6 +180,10 @@ impl Mesh {
         task.leases.remove(&attempt);
         let (class, blames) = (task.record.spec.class(), failure.kind.blames());
         if blames {
+            // Only so many are kept: a record has a largest size.
+            if task.record.failures.len() >= FAILURES_KEPT_MAX {
+                task.record.failures.remove(0);
+            }
             task.record.failures.push(FailedTry { worker, failure });
         }
         task.save(out);
@@ -192,7 +201,13 @@ impl Mesh {
         let (Some(job), Some(task)) = (self.jobs.get(id.job), self.jobs.task(id)) else { return };
         let failures = &task.record.failures;
         let failed: BTreeSet<AgentId> = failures.iter().map(|failed| failed.worker).collect();
-        let fresh = self.candidates(now, job, task).iter().any(|id| !failed.contains(id));
+        // While nothing is committed the job may still turn to another build of its encoder.
+        let committed = job.tasks.iter().any(|task| task.record.commit.is_some());
+        let able = match committed {
+            true => self.candidates(now, job, task),
+            false => self.able(now, &BTreeMap::new(), task),
+        };
+        let fresh = able.iter().any(|id| !failed.contains(id));
         let many_workers = failed.len() >= self.config.task_workers_failed_max;
         let nobody_else = failures.len() >= self.config.task_failures_max && !fresh;
         if !many_workers && !nobody_else {
@@ -229,9 +244,13 @@ impl Mesh {
 
 fn expire(task: &mut super::jobs::Task, attempt: AttemptId) {
     task.leases.remove(&attempt);
-    let fetched = task.fetching.is_some_and(|(of, ..)| of == attempt);
-    if let Some(worker) = task.record.leases.remove(&attempt) {
-        task.record.expired.insert(attempt, worker);
+    let Some(worker) = task.record.leases.remove(&attempt) else { return };
+    let fetched = task.fetching.map(|(of, ..)| of);
+    let mut kept = task.record.expired.keys().filter(|of| Some(**of) != fetched);
+    if task.record.expired.len() >= EXPIRED_KEPT_MAX
+        && let Some(any) = kept.next().copied()
+    {
+        task.record.expired.remove(&any);
     }
-    debug_assert!(!fetched || task.record.expired.contains_key(&attempt));
+    task.record.expired.insert(attempt, worker);
 }

@@ -1,0 +1,279 @@
+//! Scenarios × seeds through the simulator.
+//!
+//! `DMC_SIM_SEEDS=N` runs more seeds of each scenario; a failure prints the line that replays it.
+
+use dmc_tests::faults::{CALM, Expect, Fault, Habit, Scenario};
+use dmc_tests::world::World;
+
+use Fault::{
+    Break, Cancel, Die, Isolate, Leave, Mend, Pause, Reboot, RebootInStep, Replan, Retry,
+};
+
+/// Seeds of each scenario unless `DMC_SIM_SEEDS` says more.
+const SEEDS: u64 = 20;
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "happy", ..CALM },
+    Scenario { name: "alone", agents: 1, tasks: 8, ..CALM },
+    Scenario { name: "many_agents", agents: 7, tasks: 60, ..CALM },
+    Scenario { name: "loss_5", loss_percent: 5, ..CALM },
+    Scenario { name: "loss_30", loss_percent: 30, ..CALM },
+    Scenario {
+        name: "worker_restarts",
+        faults: &[
+            ((1_000, 60_000), Reboot(1, (500, 5_000))),
+            ((1_000, 60_000), RebootInStep(2, (500, 90_000))),
+        ],
+        ..CALM
+    },
+    Scenario { name: "worker_dies", faults: &[((1_000, 40_000), Die(1))], ..CALM },
+    Scenario {
+        name: "owner_restarts",
+        faults: &[
+            ((200, 90_000), Reboot(0, (500, 5_000))),
+            ((200, 90_000), RebootInStep(0, (500, 5_000))),
+            ((200, 90_000), RebootInStep(0, (500, 90_000))),
+        ],
+        ..CALM
+    },
+    Scenario {
+        name: "owner_restarts_often",
+        tasks: 12,
+        loss_percent: 5,
+        faults: &[
+            ((200, 30_000), RebootInStep(0, (100, 3_000))),
+            ((10_000, 40_000), RebootInStep(0, (100, 3_000))),
+            ((20_000, 50_000), RebootInStep(0, (100, 3_000))),
+            ((30_000, 60_000), RebootInStep(0, (100, 3_000))),
+            ((200, 60_000), RebootInStep(1, (100, 3_000))),
+            ((200, 60_000), RebootInStep(2, (100, 3_000))),
+        ],
+        habits: &[(0, Habit::Redoes)],
+        ..CALM
+    },
+    Scenario {
+        name: "owner_only_lends_nothing",
+        habits: &[(0, Habit::NoSlots)],
+        faults: &[((200, 40_000), RebootInStep(0, (500, 90_000)))],
+        ..CALM
+    },
+    Scenario {
+        name: "partition",
+        faults: &[
+            ((3_000, 20_000), Isolate(0, (1_000, 120_000))),
+            ((20_000, 60_000), Isolate(2, (1_000, 120_000))),
+        ],
+        ..CALM
+    },
+    Scenario {
+        name: "broken_links",
+        loss_percent: 5,
+        faults: &[
+            ((1_000, 60_000), Break(0, 1)),
+            ((1_000, 60_000), Break(0, 1)),
+            ((1_000, 60_000), Break(0, 2)),
+            ((1_000, 60_000), Break(0, 2)),
+        ],
+        ..CALM
+    },
+    Scenario {
+        name: "pause_and_resume",
+        loss_percent: 5,
+        faults: &[
+            ((1_000, 30_000), Pause(0, (1_000, 200_000))),
+            ((1_000, 30_000), Pause(1, (1_000, 200_000))),
+            ((1_000, 30_000), Pause(2, (1_000, 200_000))),
+        ],
+        ..CALM
+    },
+    Scenario { name: "one_always_fails", habits: &[(1, Habit::Fails)], ..CALM },
+    Scenario {
+        name: "two_always_fail",
+        habits: &[(0, Habit::Fails), (1, Habit::Corrupts)],
+        ..CALM
+    },
+    Scenario {
+        name: "all_fail",
+        habits: &[(0, Habit::Fails), (1, Habit::Corrupts), (2, Habit::Fails)],
+        expect: Expect::Failed,
+        ..CALM
+    },
+    Scenario {
+        name: "alone_and_failing",
+        agents: 1,
+        tasks: 4,
+        habits: &[(0, Habit::Fails)],
+        expect: Expect::Failed,
+        ..CALM
+    },
+    Scenario {
+        name: "failed_then_mended",
+        agents: 2,
+        habits: &[(0, Habit::Fails), (1, Habit::Fails)],
+        faults: &[
+            ((300_000, 300_000), Mend(0)),
+            ((300_000, 300_000), Mend(1)),
+            ((301_000, 310_000), Retry(0)),
+        ],
+        ..CALM
+    },
+    Scenario {
+        name: "disks_full",
+        habits: &[(1, Habit::DiskFull), (2, Habit::DiskFull)],
+        ..CALM
+    },
+    Scenario {
+        name: "failing_and_disk_full",
+        habits: &[(0, Habit::Fails), (1, Habit::DiskFull)],
+        faults: &[((60_000, 90_000), Mend(0))],
+        agents: 2,
+        tasks: 6,
+        ..CALM
+    },
+    Scenario { name: "two_owners", owners: 2, loss_percent: 5, ..CALM },
+    Scenario {
+        name: "two_owners_one_dies",
+        owners: 2,
+        faults: &[((2_000, 60_000), Die(0))],
+        ..CALM
+    },
+    Scenario {
+        name: "three_owners_restart",
+        owners: 3,
+        agents: 4,
+        tasks: 15,
+        faults: &[
+            ((200, 90_000), RebootInStep(0, (500, 20_000))),
+            ((200, 90_000), RebootInStep(1, (500, 20_000))),
+            ((200, 90_000), RebootInStep(2, (500, 20_000))),
+        ],
+        ..CALM
+    },
+    Scenario {
+        name: "builds_differ",
+        agents: 4,
+        habits: &[(1, Habit::Build(2)), (3, Habit::Build(2))],
+        faults: &[((1_000, 60_000), Break(0, 1))],
+        ..CALM
+    },
+    Scenario {
+        name: "the_common_build_fails",
+        habits: &[
+            (0, Habit::Build(2)),
+            (1, Habit::Build(2)),
+            (0, Habit::Fails),
+            (1, Habit::Fails),
+        ],
+        tasks: 6,
+        ..CALM
+    },
+    Scenario {
+        name: "late_result",
+        agents: 2,
+        tasks: 2,
+        habits: &[(1, Habit::Slow(25)), (0, Habit::NoSlots)],
+        faults: &[((6_000, 20_000), Isolate(1, (75_000, 90_000)))],
+        ..CALM
+    },
+    Scenario { name: "redo", habits: &[(0, Habit::Redoes)], loss_percent: 5, ..CALM },
+    Scenario {
+        name: "replan",
+        faults: &[
+            ((1_000, 60_000), Replan(0)),
+            ((1_000, 60_000), RebootInStep(0, (500, 5_000))),
+        ],
+        ..CALM
+    },
+    Scenario {
+        name: "cancel",
+        loss_percent: 5,
+        faults: &[
+            ((500, 80_000), Cancel(0)),
+            ((500, 80_000), RebootInStep(0, (500, 5_000))),
+            ((500, 80_000), Isolate(1, (1_000, 90_000))),
+        ],
+        // A crash may take the person's word with it.
+        expect: Expect::CancelledOrDone,
+        ..CALM
+    },
+    Scenario {
+        name: "cancel_then_retry",
+        faults: &[((500, 60_000), Cancel(0)), ((60_000, 90_000), Retry(0))],
+        ..CALM
+    },
+    Scenario { name: "goodbye", faults: &[((1_000, 40_000), Leave(2))], ..CALM },
+    Scenario {
+        name: "slow_worker",
+        habits: &[(1, Habit::Slow(8))],
+        faults: &[((1_000, 60_000), Reboot(1, (500, 5_000)))],
+        ..CALM
+    },
+    Scenario {
+        name: "everything",
+        agents: 5,
+        owners: 2,
+        loss_percent: 10,
+        habits: &[(0, Habit::Redoes), (3, Habit::Fails), (4, Habit::Slow(4))],
+        faults: &[
+            ((500, 90_000), RebootInStep(0, (500, 20_000))),
+            ((500, 90_000), RebootInStep(1, (500, 90_000))),
+            ((500, 90_000), Isolate(2, (500, 90_000))),
+            ((500, 90_000), Break(0, 4)),
+            ((500, 90_000), Break(1, 2)),
+            ((500, 90_000), Pause(4, (500, 60_000))),
+            ((500, 90_000), Replan(1)),
+            ((500, 90_000), Leave(3)),
+        ],
+        ..CALM
+    },
+];
+
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Runs one scenario under its seeds; returns how many late results were used.
+fn run(scenario: &Scenario) -> u32 {
+    let seeds = match asked("DMC_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..asked("DMC_SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let mut late = 0;
+    for seed in seeds {
+        let report = World::run(*scenario, seed);
+        assert!(
+            report.broken.is_empty(),
+            "{} under seed {seed}:\n  {}\nreplay: DMC_SIM_SCENARIO={} DMC_SIM_SEED={seed} cargo \
+             test -p dmc-tests --test simulation scenarios",
+            scenario.name,
+            report.broken.join("\n  "),
+            scenario.name,
+        );
+        late += report.late_commits;
+    }
+    late
+}
+
+#[test]
+fn scenarios_end_as_they_must() {
+    let only = std::env::var("DMC_SIM_SCENARIO").ok();
+    let wanted = |scenario: &&Scenario| only.as_ref().is_none_or(|name| name == scenario.name);
+    for scenario in SCENARIOS.iter().filter(wanted) {
+        let started = std::time::Instant::now();
+        let late = run(scenario);
+        println!("{:28} {:5} ms, {late} late", scenario.name, started.elapsed().as_millis());
+        let replayed = asked("DMC_SIM_SEED").is_some();
+        if scenario.name == "late_result" && !replayed {
+            assert!(late > 0, "a result of an ended lease is used");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for scenario in SCENARIOS.iter().filter(|scenario| scenario.owners > 1) {
+        let (once, twice) = (World::run(*scenario, 7), World::run(*scenario, 7));
+        assert_eq!(once, twice, "{}", scenario.name);
+        assert_ne!(once.trace, World::run(*scenario, 8).trace, "the seed matters");
+    }
+}
