@@ -5,12 +5,10 @@
 use dmc_tests::faults::{CALM, Expect, Fault, Habit, Scenario};
 use dmc_tests::world::World;
 
-use Fault::{
-    Break, Cancel, Die, Isolate, Leave, Mend, Pause, Reboot, RebootInStep, Replan, Retry,
-};
+use Fault::{Break, Cancel, Die, Isolate, Leave, Mend, Pause, Reboot, RebootInStep, Replan, Retry};
 
 /// Seeds of each scenario unless `DMC_SIM_SEEDS` says more.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 100;
 
 const SCENARIOS: &[Scenario] = &[
     Scenario { name: "happy", ..CALM },
@@ -117,11 +115,7 @@ const SCENARIOS: &[Scenario] = &[
         ],
         ..CALM
     },
-    Scenario {
-        name: "disks_full",
-        habits: &[(1, Habit::DiskFull), (2, Habit::DiskFull)],
-        ..CALM
-    },
+    Scenario { name: "disks_full", habits: &[(1, Habit::DiskFull), (2, Habit::DiskFull)], ..CALM },
     Scenario {
         name: "failing_and_disk_full",
         habits: &[(0, Habit::Fails), (1, Habit::DiskFull)],
@@ -158,12 +152,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "the_common_build_fails",
-        habits: &[
-            (0, Habit::Build(2)),
-            (1, Habit::Build(2)),
-            (0, Habit::Fails),
-            (1, Habit::Fails),
-        ],
+        habits: &[(0, Habit::Build(2)), (1, Habit::Build(2)), (0, Habit::Fails), (1, Habit::Fails)],
         tasks: 6,
         ..CALM
     },
@@ -178,10 +167,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "redo", habits: &[(0, Habit::Redoes)], loss_percent: 5, ..CALM },
     Scenario {
         name: "replan",
-        faults: &[
-            ((1_000, 60_000), Replan(0)),
-            ((1_000, 60_000), RebootInStep(0, (500, 5_000))),
-        ],
+        faults: &[((1_000, 60_000), Replan(0)), ((1_000, 60_000), RebootInStep(0, (500, 5_000)))],
         ..CALM
     },
     Scenario {

@@ -68,7 +68,12 @@ pub fn plan(tasks: u32) -> Vec<TaskSpec> {
 /// What a plan becomes when pieces do not work: one task for all pictures, and the sound.
 pub fn whole_plan() -> Vec<TaskSpec> {
     let whole = video().map(|video| {
-        TaskSpec::Whole(WholeTask { stream: 0, expected: None, frames_estimate: Some(3_000), video })
+        TaskSpec::Whole(WholeTask {
+            stream: 0,
+            expected: None,
+            frames_estimate: Some(3_000),
+            video,
+        })
     });
     whole.into_iter().chain([audio()]).collect()
 }

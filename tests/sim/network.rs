@@ -33,6 +33,11 @@ fn key(a: usize, b: usize) -> (usize, usize) {
 }
 
 impl Network {
+    /// Nobody is connected yet.
+    pub fn new(loss_percent: u64) -> Network {
+        Network { loss_percent, ..Network::default() }
+    }
+
     /// When a message arrives, and under which epoch; `None` when it is lost.
     pub fn send(&mut self, now: u64, from: usize, to: usize, rng: &mut Rng) -> Option<(u64, u64)> {
         let lost = rng.chance(self.loss_percent);

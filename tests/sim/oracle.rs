@@ -98,7 +98,14 @@ impl Oracle {
     }
 
     /// A message leaves: what it says must be on disk.
-    pub fn on_send(&mut self, now: u64, from: AgentId, to: AgentId, message: &Message, disk: &Disk) {
+    pub fn on_send(
+        &mut self,
+        now: u64,
+        from: AgentId,
+        to: AgentId,
+        message: &Message,
+        disk: &Disk,
+    ) {
         let (second, count) = self.second.entry(from).or_default();
         if *second != now / 1_000 {
             (*second, *count) = (now / 1_000, 0);

@@ -119,7 +119,7 @@ impl World {
             rng: Rng::new(seed),
             events: BTreeMap::new(),
             agents: agents.collect(),
-            network: Network { loss_percent: scenario.loss_percent, ..Network::default() },
+            network: Network::new(scenario.loss_percent),
             oracle: Oracle::default(),
             scenario,
             config: Config::default(),

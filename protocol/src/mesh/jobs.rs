@@ -558,6 +558,11 @@ impl Mesh {
         let ids: Vec<JobId> = self.jobs.all.keys().copied().collect();
         for id in ids {
             self.join_if_complete(id, out);
+            // The crash may have come between the end of the job and the release of its results.
+            if self.jobs.get(id).is_some_and(|job| job.record.state == JobState::Done) {
+                let mut released = self.release_tasks(id, &mut Vec::new());
+                out.append(&mut released);
+            }
         }
     }
 }

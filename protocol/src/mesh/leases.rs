@@ -92,8 +92,7 @@ impl Mesh {
     pub(super) fn verdict_on(&self, from: AgentId, attempt: AttemptId, id: TaskId) -> Verdict {
         let Some(job) = self.jobs.get(id.job) else { return Verdict::Unknown };
         let Some(task) = self.jobs.task(id) else { return Verdict::Unknown };
-        let granted =
-            |map: &BTreeMap<AttemptId, AgentId>| map.get(&attempt) == Some(&from);
+        let granted = |map: &BTreeMap<AttemptId, AgentId>| map.get(&attempt) == Some(&from);
         let known = granted(&task.record.leases) || granted(&task.record.expired);
         if known && job.is_active() && task.record.commit.is_none() {
             Verdict::Keep
@@ -201,8 +200,12 @@ impl Mesh {
         let (Some(job), Some(task)) = (self.jobs.get(id.job), self.jobs.task(id)) else { return };
         let failures = &task.record.failures;
         let failed: BTreeSet<AgentId> = failures.iter().map(|failed| failed.worker).collect();
-        // While nothing is committed the job may still turn to another build of its encoder.
-        let committed = job.tasks.iter().any(|task| task.record.commit.is_some());
+        // While none of its parts is committed the job may still turn to another build of its encoder.
+        let encoder = task.record.spec.encoder();
+        let committed = job
+            .tasks
+            .iter()
+            .any(|task| task.record.commit.is_some() && task.record.spec.encoder() == encoder);
         let able = match committed {
             true => self.candidates(now, job, task),
             false => self.able(now, &BTreeMap::new(), task),

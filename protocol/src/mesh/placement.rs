@@ -213,22 +213,22 @@ impl Mesh {
     /// slots now. Decided anew while nothing depends on it.
     fn pin_encoders(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
         let Some(job) = self.jobs.get(id) else { return };
-        let required = job.tasks.iter().map(|task| task.record.spec.encoder());
-        let required: BTreeSet<Encoder> =
-            required.filter(|encoder| encoder.kind() == MediaKind::Video).collect();
-        let depends = job.tasks.iter().any(|task| {
-            task.record.commit.is_some()
-                || !task.record.leases.is_empty()
-                || task.fetching.is_some()
-        });
-        if depends && required.iter().all(|encoder| job.record.pins.contains_key(encoder)) {
-            return;
+        // Whether a part of this encoder is made or being made.
+        let mut encoders: BTreeMap<Encoder, bool> = BTreeMap::new();
+        for task in &job.tasks {
+            let encoder = task.record.spec.encoder();
+            if encoder.kind() == MediaKind::Video {
+                *encoders.entry(encoder).or_default() |= task.record.commit.is_some()
+                    || !task.record.leases.is_empty()
+                    || task.fetching.is_some();
+            }
         }
-        let mut pins = if depends { job.record.pins.clone() } else { BTreeMap::new() };
-        for encoder in required {
-            if !pins.contains_key(&encoder)
-                && let Some(build) = self.commonest_build(now, encoder)
-            {
+        let mut pins = job.record.pins.clone();
+        for (encoder, depends) in encoders {
+            if depends && pins.contains_key(&encoder) {
+                continue;
+            }
+            if let Some(build) = self.commonest_build(now, encoder) {
                 pins.insert(encoder, build);
             }
         }
