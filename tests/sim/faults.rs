@@ -79,6 +79,10 @@ pub struct Scenario {
     pub habits: &'static [(usize, Habit)],
     /// How it must end.
     pub expect: Expect,
+    /// How long after the last fault the last job may be over. Tight where a stall would hide.
+    pub within_ms: u64,
+    /// Whether every agent must have made a part: nobody is forgotten.
+    pub all_work: bool,
 }
 
 /// A scenario in which nothing goes wrong; rows of the table change a part of it.
@@ -91,4 +95,7 @@ pub const CALM: Scenario = Scenario {
     faults: &[],
     habits: &[],
     expect: Expect::Done,
+    // Back-offs last up to an hour.
+    within_ms: 3 * 3_600_000,
+    all_work: false,
 };

@@ -20,8 +20,6 @@ use crate::rng::Rng;
 /// The largest record that the store takes.
 const RECORD_BYTES_MAX: usize = 64 << 10;
 const TICK_MS: u64 = 1_000;
-/// How long after the last fault a job may take: back-offs last up to an hour.
-const PATIENCE_MS: u64 = 3 * 3_600_000;
 /// How long after the last job messages may still tidy up.
 const TIDY_MS: u64 = 150_000;
 
@@ -138,7 +136,7 @@ impl World {
 
     fn play(&mut self) {
         let faults_end = self.scenario.faults.iter().map(|((_, to), _)| *to).max().unwrap_or(0);
-        let deadline = faults_end + PATIENCE_MS;
+        let deadline = faults_end + self.scenario.within_ms;
         let mut over_since = None;
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now = at;
@@ -155,7 +153,7 @@ impl World {
             if over && at - since > TIDY_MS {
                 break;
             }
-            if at > deadline {
+            if !over && at > deadline {
                 let states = self.job_states();
                 self.oracle.fail(format!("not over after {at} ms: {states:?}"));
                 return;
@@ -186,6 +184,20 @@ impl World {
             }
         }
         self.judge_builds();
+        self.judge_shares();
+    }
+
+    /// Who made parts, where everybody must.
+    fn judge_shares(&mut self) {
+        let records = self.agents.iter().flat_map(|agent| agent.disk.values());
+        let commits = records.filter_map(|record| match record {
+            Record::Task(task) => task.commit.map(|commit| index_of(commit.worker)),
+            _ => None,
+        });
+        let makers: BTreeSet<usize> = commits.collect();
+        if self.scenario.all_work && makers.len() < self.agents.len() {
+            self.oracle.fail(format!("only {makers:?} made parts"));
+        }
     }
 
     /// Parts of different encoder builds do not join.

@@ -12,6 +12,7 @@ use crate::record::FailedTry;
 use crate::time::Time;
 
 use super::jobs::{Job, Lease};
+use super::peers::PeerState;
 use super::{Mesh, Output};
 
 /// Failures of one task that are remembered.
@@ -111,6 +112,10 @@ impl Mesh {
         state: HeldState,
         out: &mut Vec<Output>,
     ) {
+        // A worker that said goodbye still lists what it is about to stop.
+        if self.peers.get(from).is_none_or(|peer| peer.state == PeerState::Gone) {
+            return;
+        }
         let Some(task) = self.jobs.task_mut(id) else { return };
         if task.record.expired.remove(&attempt).is_some() {
             task.record.leases.insert(attempt, from);
