@@ -69,7 +69,8 @@ pub enum Input {
         /// The plan's tasks; their position is their index.
         tasks: Vec<TaskSpec>,
     },
-    /// Owner: all tasks of the job are replaced by these; earlier results are dropped.
+    /// Owner: all tasks of the job are replaced by these; earlier results are dropped. A join that
+    /// runs is ended by the runtime before it gives this input: it reads those results.
     Replan {
         /// The job.
         job: JobId,

@@ -434,6 +434,7 @@ impl World {
             Fault::Retry(at) => self.handle(at, Input::RetryJob(fixture::job_id(at))),
             Fault::Replan(at) => {
                 let job = fixture::job_id(at);
+                self.agents[at].io.end(WorkKey::Join(job));
                 for index in 0..self.scenario.tasks {
                     self.oracle.respecify(TaskId { job, index });
                 }
