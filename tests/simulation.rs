@@ -261,6 +261,7 @@ fn run(scenario: &Scenario) -> (u32, u64) {
     (late, longest_ms)
 }
 
+#[expect(clippy::print_stdout, reason = "shown when a test fails or with --nocapture")]
 fn run_and_tell(scenario: &Scenario) {
     let started = std::time::Instant::now();
     let (late, longest_ms) = run(scenario);

@@ -120,7 +120,7 @@ fn settings() -> impl Strategy<Value = VideoSettings> {
                 encoder,
                 quality,
                 speed,
-                pix_fmt: PixFmt::new("yuv420p10le").unwrap(),
+                pix_fmt: PixFmt::new("yuv420p10le").expect("a known format"),
                 colour,
                 mastering,
                 light,

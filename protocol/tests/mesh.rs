@@ -79,7 +79,7 @@ fn owner() -> (Mesh, AttemptId) {
         Message::Grant { attempt, .. } => Some(*attempt),
         _ => None,
     });
-    (mesh, attempt.unwrap())
+    (mesh, attempt.expect("the only bidder is granted the only task"))
 }
 
 fn grant(mesh: &mut Mesh, attempt: u128) -> Vec<Output> {

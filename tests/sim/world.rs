@@ -255,11 +255,11 @@ impl World {
     }
 
     fn build(&self, at: usize) -> u8 {
-        let builds = self.agents[at].habits.iter().filter_map(|habit| match habit {
+        let mut builds = self.agents[at].habits.iter().filter_map(|habit| match habit {
             Habit::Build(build) => Some(*build),
             _ => None,
         });
-        builds.last().unwrap_or(0)
+        builds.next_back().unwrap_or(0)
     }
 
     fn slots(&self, at: usize) -> u32 {
@@ -599,9 +599,9 @@ impl World {
                 self.agents[at].io.pieces.insert((task, blob));
                 self.handle(at, Input::PieceReady { task, blob });
             }
-            Work::FetchInput { .. } => self.input_comes(at, token, work),
+            Work::FetchInput { .. } => self.input_comes(at, token, &work),
             Work::Run(attempt, spec) => self.run_ends(at, token, attempt, spec.frames()),
-            Work::Fetch { .. } => self.result_comes(at, token, work),
+            Work::Fetch { .. } => self.result_comes(at, token, &work),
             Work::Join(job) => self.join_ends(at, job),
         }
     }
@@ -611,9 +611,9 @@ impl World {
         self.after(1_000, Event::WorkEnds { at, boot, token, key });
     }
 
-    fn input_comes(&mut self, at: usize, token: u64, work: Work) {
+    fn input_comes(&mut self, at: usize, token: u64, work: &Work) {
         let key = work.key();
-        let Work::FetchInput { attempt, owner, task, blob } = work else { return };
+        let &Work::FetchInput { attempt, owner, task, blob } = work else { return };
         let from = index_of(owner);
         if !self.network.connected(at, from) {
             return self.retry_later(at, token, key); // it may come back
@@ -653,9 +653,9 @@ impl World {
         self.handle(at, Input::WorkDone { attempt, result });
     }
 
-    fn result_comes(&mut self, at: usize, token: u64, work: Work) {
+    fn result_comes(&mut self, at: usize, token: u64, work: &Work) {
         let key = work.key();
-        let Work::Fetch { attempt, task, from, result, until } = work else { return };
+        let &Work::Fetch { attempt, task, from, result, until } = work else { return };
         let worker = index_of(from);
         if !self.network.connected(at, worker) {
             if self.now < until {
