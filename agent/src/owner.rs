@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dmc_protocol::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
 use dmc_protocol::mesh::Input;
@@ -20,6 +21,10 @@ use crate::worker::{chain, fetch_blob, release, room_for, store_kind};
 
 /// Most bytes of a proof: a few bytes for each frame of a very long film.
 const PROOF_BYTES_MAX: u64 = 1 << 30;
+
+/// How long a worker may be out of reach while its result is fetched; it lists the result again
+/// when it is back.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What verification knows of a job: the proofs of results that passed, and the parameters that
 /// all parts must share.
@@ -110,12 +115,18 @@ async fn cut_piece(
     task: TaskId,
 ) -> Result<Option<BlobRef>, String> {
     scene.source_unchanged()?;
-    let out = shared.store.blobs.temp_dir().join(piece_holder(task));
+    let unique: u32 = rand::random();
+    let out = shared.store.blobs.temp_dir().join(format!("{}-{unique:08x}", piece_holder(task)));
     let plan = &scene.planned.plan;
     let cut =
         cutting::cut_piece(&scene.tools, &scene.input, plan, task.index, &out, &scene.token).await;
     let blobs = shared.store.blobs.clone();
     match cut {
+        // The task was lowered meanwhile: another cut, for its new shape, answers.
+        Ok(()) if !still_planned(shared, plan, task) => {
+            let _ = std::fs::remove_file(&out);
+            Ok(None)
+        }
         Ok(()) => {
             let imported = tokio::task::spawn_blocking(move || {
                 let manifest = blobs.import(&out, Import::Move)?;
@@ -130,6 +141,12 @@ async fn cut_piece(
             if e.is_cancelled() { Ok(None) } else { Err(chain(&e)) }
         }
     }
+}
+
+fn still_planned(shared: &Shared, plan: &Plan, task: TaskId) -> bool {
+    let at = task.index as usize;
+    let now = shared.jobs.planned(task.job);
+    now.is_some_and(|now| now.plan.tasks.get(at) == plan.tasks.get(at))
 }
 
 /// The piece of a task is not needed any more.
@@ -229,7 +246,7 @@ async fn fetch_and_verify(
     }
     let holder = part_holder(task);
     for blob in [result.media, result.proof] {
-        if let Err(failure) = fetch_blob(shared, from, blob, &holder).await {
+        if let Err(failure) = fetch_blob(shared, from, blob, &holder, PATIENCE).await {
             return Decided::Bad(failure);
         }
     }

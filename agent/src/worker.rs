@@ -16,8 +16,6 @@ use crate::media::{MediaError, run as ffmpeg};
 use crate::net::FetchError;
 use crate::runtime::Shared;
 
-/// How long a fetch is tried again after the connection broke: about as long as a lease.
-const FETCH_PATIENCE: Duration = Duration::from_secs(60);
 const FETCH_PAUSE: Duration = Duration::from_secs(1);
 /// Free disk is told again when it changed by more than this part of itself.
 const FREE_DISK_STEP: u64 = 20;
@@ -35,14 +33,15 @@ fn result_holder(attempt: AttemptId) -> String {
     format!("result-{attempt}")
 }
 
-/// Brings the input of an attempt into the store.
+/// Brings the input of an attempt into the store. While the owner cannot be reached this goes on:
+/// the core gives up when the owner was silent for too long.
 pub fn fetch_input(shared: Arc<Shared>, attempt: AttemptId, owner: AgentId, blob: BlobRef) {
     let token = attempt_token(&shared, attempt);
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
         let holder = input_holder(attempt);
         let fetched = tokio::select! {
-            fetched = fetch_blob(&shared, owner, blob, &holder) => fetched,
+            fetched = fetch_blob(&shared, owner, blob, &holder, Duration::MAX) => fetched,
             () = token.cancelled() => return,
         };
         let input = match fetched {
@@ -53,12 +52,13 @@ pub fn fetch_input(shared: Arc<Shared>, attempt: AttemptId, owner: AgentId, blob
     });
 }
 
-/// Fetches a blob, pinned for `holder`; a broken connection is given time to come back.
+/// Fetches a blob, pinned for `holder`; a broken connection is given `patience` to come back.
 pub async fn fetch_blob(
     shared: &Shared,
     from: AgentId,
     blob: BlobRef,
     holder: &str,
+    patience: Duration,
 ) -> Result<(), Failure> {
     let blobs = &shared.store.blobs;
     let store_failed = |e: StoreError| Failure::new(store_kind(&e), chain(&e));
@@ -78,7 +78,7 @@ pub async fn fetch_blob(
             Err(e @ (FetchError::Wrong(_) | FetchError::Refused(_))) => {
                 return Err(Failure::new(FailureKind::Input, chain(&e)));
             }
-            Err(e) if since.elapsed() > FETCH_PATIENCE => {
+            Err(e) if since.elapsed() > patience => {
                 return Err(Failure::new(FailureKind::Busy, chain(&e)));
             }
             Err(_) => tokio::time::sleep(FETCH_PAUSE).await,

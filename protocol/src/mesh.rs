@@ -1,7 +1,8 @@
 //! The state machine of one agent, as owner and as worker.
 //!
 //! **Contract of [`Mesh::handle`]:** outputs are in order; an [`Output::Save`] or
-//! [`Output::Erase`] is durable before a later [`Output::Send`] of the same batch leaves. Time,
+//! [`Output::Erase`] is durable before a later output of another kind is acted on, and neighbouring
+//! saves and erases ([`Output::Changed`] may stand between) become durable together. Time,
 //! attempt ids and everything random arrive inside inputs; all maps are ordered; the same inputs
 //! give the same outputs. The core never waits: long work (cut, fetch, encode, verify, join) is an
 //! output that the runtime starts and whose end comes back as an input.
@@ -68,7 +69,8 @@ pub enum Input {
         /// The plan's tasks; their position is their index.
         tasks: Vec<TaskSpec>,
     },
-    /// Owner: all tasks of the job are replaced by these; earlier results are dropped.
+    /// Owner: all tasks of the job are replaced by these; earlier results are dropped. A join that
+    /// runs is ended by the runtime before it gives this input: it reads those results.
     Replan {
         /// The job.
         job: JobId,
@@ -109,7 +111,9 @@ pub enum Input {
         /// The task.
         task: TaskId,
     },
-    /// Owner: a result could not be fetched or did not pass.
+    /// Owner: a result could not be fetched or did not pass. A failure that does not blame (the
+    /// connection broke, this disk is full) leaves the result where it is: it is fetched again when
+    /// the worker lists it again.
     ResultBad {
         /// The attempt.
         attempt: AttemptId,
@@ -172,7 +176,8 @@ pub enum Output {
     /// Something about the job changed that people see.
     Changed(JobId),
 
-    /// Owner: cut the piece for this task; answer with `PieceReady` or `FailJob`.
+    /// Owner: cut the piece for this task; answer with `PieceReady` or `FailJob`. Ends an earlier
+    /// cut for the same task: only the latest may be answered, because its specification counts.
     Cut(TaskId),
     /// Owner: the piece is not needed any more.
     ReleasePiece {
@@ -307,8 +312,8 @@ impl Mesh {
         self.dispatch(now, input, &mut out);
         self.place(now, &mut out);
         self.schedule_work(&mut out);
-        self.ask_for_ids(&mut out);
         self.loop_back(now, &mut out);
+        self.ask_for_ids(&mut out);
         out
     }
 
@@ -352,7 +357,7 @@ impl Mesh {
             Message::Info(info) => self.on_info(now, from, info, out),
             Message::Heartbeat { held } => self.on_heartbeat(now, from, held, out),
             Message::Offer { job, work } => self.on_offer(from, job, &work, out),
-            Message::Accept { job, want } => self.on_accept(from, job, want),
+            Message::Accept { job, want } => self.on_accept(from, job, want, out),
             Message::Decline { job } => self.on_decline(from, job),
             Message::Grant { attempt, task, spec, input, blob } => {
                 let grant = work::Grant { attempt, owner: from, task, spec, input, blob };
@@ -412,7 +417,7 @@ impl Mesh {
         for record in records {
             match record {
                 Record::Job(job) => self.restore_job(job),
-                Record::Task(task) => self.restore_task(now, task),
+                Record::Task(task) => self.restore_task(now, task, out),
                 Record::Work(work) => self.restore_work(now, work),
                 Record::Paused(paused) => self.work.paused = paused,
             }

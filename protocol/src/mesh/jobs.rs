@@ -168,10 +168,23 @@ impl Jobs {
         self.all.get(&id.job)?.tasks.get(id.index as usize)
     }
 
-    /// Attempts that the worker holds a lease for, over all jobs.
+    /// Attempts that the worker holds a lease for, over all jobs, without those that it has
+    /// finished and whose result is being fetched.
     pub fn leases_of(&self, worker: AgentId) -> usize {
-        let tasks = self.all.values().flat_map(|job| &job.tasks);
-        tasks.flat_map(|task| task.record.leases.values()).filter(|of| **of == worker).count()
+        self.lease_counts().get(&worker).copied().unwrap_or(0) as usize
+    }
+
+    /// [`Jobs::leases_of`] of every worker in one pass.
+    pub(super) fn lease_counts(&self) -> BTreeMap<AgentId, u32> {
+        let mut counts = BTreeMap::new();
+        for task in self.all.values().flat_map(|job| &job.tasks) {
+            let fetched = task.fetching.map(|(attempt, ..)| attempt);
+            let leases = task.record.leases.iter().filter(|(of, _)| Some(**of) != fetched);
+            for (_, worker) in leases {
+                *counts.entry(*worker).or_default() += 1;
+            }
+        }
+        counts
     }
 }
 
@@ -185,6 +198,26 @@ fn new_task(job: JobId, index: usize, spec: TaskSpec) -> Task {
         failures: Vec::new(),
         commit: None,
     })
+}
+
+/// Ends what runs for the task: its attempts, its piece, its fetch.
+fn end_task(task: &mut Task, out: &mut Vec<Output>) {
+    let id = task.record.id;
+    task.leases.clear();
+    task.cutting = false;
+    let mut attempts = std::mem::take(&mut task.record.leases);
+    attempts.append(&mut task.record.expired);
+    if let Some((attempt, worker, result)) = task.fetching.take() {
+        attempts.insert(attempt, worker);
+        out.push(Output::DropResult { task: id, result });
+    }
+    if let Some(blob) = task.record.piece.take() {
+        out.push(Output::ReleasePiece { task: id, blob });
+    }
+    for (attempt, to) in attempts {
+        let message = Message::Verdict { attempt, verdict: Verdict::Drop };
+        out.push(Output::Send { to, message });
+    }
 }
 
 impl Mesh {
@@ -222,7 +255,8 @@ impl Mesh {
         if self.jobs.get(id).is_none_or(|job| job.record.state.is_over()) {
             return;
         }
-        self.release_tasks(id, out);
+        // All records of the new plan are one batch: a crash leaves the old plan or the new one.
+        let mut after = self.release_tasks(id, &mut Vec::new());
         let Some(job) = self.jobs.all.get_mut(&id) else { return };
         for task in job.tasks.iter().skip(specs.len()) {
             out.push(Output::Erase(RecordKey::Task(task.record.id)));
@@ -234,6 +268,7 @@ impl Mesh {
         job.record.pins.clear();
         job.tasks.iter().for_each(|task| task.save(out));
         job.save(out);
+        out.append(&mut after);
         self.offer(id, out);
         self.join_if_complete(id, out);
     }
@@ -257,17 +292,20 @@ impl Mesh {
         }
     }
 
-    /// The person, or a fact that no retry changes, ends the job.
-    fn end_job(&mut self, id: JobId, state: JobState, out: &mut Vec<Output>) {
-        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+    /// The person, or a fact that no retry changes, ends the job. `false`: it had ended before, or
+    /// it cannot end so.
+    fn end_job(&mut self, id: JobId, state: JobState, out: &mut Vec<Output>) -> bool {
+        let Some(job) = self.jobs.all.get_mut(&id) else { return false };
         if !job.record.state.can_become(&state) {
-            return;
+            return false;
         }
         job.record.state = state;
         job.save(out);
+        let mut after = self.stop_tasks(id, out);
         out.push(Output::JobOver(id));
-        self.stop_tasks(id, out);
+        out.append(&mut after);
         self.withdraw(id, out);
+        true
     }
 
     pub(super) fn on_cancel_job(&mut self, id: JobId, out: &mut Vec<Output>) {
@@ -279,8 +317,11 @@ impl Mesh {
     }
 
     pub(super) fn on_joined(&mut self, id: JobId, out: &mut Vec<Output>) {
-        self.end_job(id, JobState::Done, out);
-        self.release_tasks(id, out);
+        // A join that was overtaken (cancelled, a task redone) must not let the results go.
+        if self.end_job(id, JobState::Done, out) {
+            let mut released = self.release_tasks(id, &mut Vec::new());
+            out.append(&mut released);
+        }
     }
 
     pub(super) fn on_retry_job(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
@@ -294,6 +335,8 @@ impl Mesh {
             task.save(out);
         }
         job.save(out);
+        // The person says that the cause is mended: nobody waits for an old back-off.
+        self.peers.forgive();
         self.offer_everywhere(now, out);
         self.join_if_complete(id, out);
     }
@@ -302,53 +345,41 @@ impl Mesh {
         if !self.jobs.get(id).is_some_and(|job| job.record.state.is_over()) {
             return;
         }
-        self.release_tasks(id, out);
+        let mut after = self.release_tasks(id, &mut Vec::new());
         let Some(job) = self.jobs.all.remove(&id) else { return };
         for task in &job.tasks {
             out.push(Output::Erase(RecordKey::Task(task.record.id)));
         }
         out.push(Output::Erase(RecordKey::Job(id)));
         out.push(Output::Changed(id));
+        out.append(&mut after);
     }
 
-    /// Ends what runs for the job, keeps what is committed (a retry needs it).
-    fn stop_tasks(&mut self, id: JobId, out: &mut Vec<Output>) {
-        let Some(job) = self.jobs.all.get_mut(&id) else { return };
+    /// Ends what runs for the job, keeps what is committed (a retry needs it). Returns what may be
+    /// said and deleted once the changed records are durable.
+    fn stop_tasks(&mut self, id: JobId, saves: &mut Vec<Output>) -> Vec<Output> {
+        let mut after = Vec::new();
+        let Some(job) = self.jobs.all.get_mut(&id) else { return after };
         for task in &mut job.tasks {
-            let attempts = std::mem::take(&mut task.record.leases);
-            let expired = std::mem::take(&mut task.record.expired);
-            let had = !attempts.is_empty() || !expired.is_empty() || task.record.piece.is_some();
-            task.leases.clear();
-            task.cutting = false;
-            if let Some((attempt, worker, _)) = task.fetching.take() {
-                let verdict = Verdict::Drop;
-                out.push(Output::Send {
-                    to: worker,
-                    message: Message::Verdict { attempt, verdict },
-                });
-            }
-            if let Some(blob) = task.record.piece.take() {
-                out.push(Output::ReleasePiece { task: task.record.id, blob });
-            }
-            for (attempt, to) in attempts.into_iter().chain(expired) {
-                let verdict = Verdict::Drop;
-                out.push(Output::Send { to, message: Message::Verdict { attempt, verdict } });
-            }
-            if had {
-                task.save(out);
+            let before = after.len();
+            end_task(task, &mut after);
+            if after.len() > before {
+                task.save(saves);
             }
         }
+        after
     }
 
-    /// Ends what runs for the job and lets its results go.
-    fn release_tasks(&mut self, id: JobId, out: &mut Vec<Output>) {
-        self.stop_tasks(id, out);
-        let Some(job) = self.jobs.all.get_mut(&id) else { return };
-        for task in &mut job.tasks {
+    /// Ends what runs for the job and lets its results go; see [`Mesh::stop_tasks`].
+    fn release_tasks(&mut self, id: JobId, saves: &mut Vec<Output>) -> Vec<Output> {
+        let mut after = self.stop_tasks(id, saves);
+        let Some(job) = self.jobs.get(id) else { return after };
+        for task in &job.tasks {
             if let Some(commit) = task.record.commit {
-                out.push(Output::DropResult { task: task.record.id, result: commit.result });
+                after.push(Output::DropResult { task: task.record.id, result: commit.result });
             }
         }
+        after
     }
 
     pub(super) fn on_redo(&mut self, id: TaskId, spec: TaskSpec, out: &mut Vec<Output>) {
@@ -357,25 +388,17 @@ impl Mesh {
             return;
         }
         let Some(task) = job.tasks.get_mut(id.index as usize) else { return };
-        let old = std::mem::replace(task, new_task(id.job, id.index as usize, spec));
-        task.record.failures = old.record.failures;
+        let mut old = std::mem::replace(task, new_task(id.job, id.index as usize, spec));
+        task.record.failures = std::mem::take(&mut old.record.failures);
         task.save(out);
         if job.record.state == JobState::Joining {
             job.record.state = JobState::Active;
         }
         job.save(out);
-        if let Some(blob) = old.record.piece {
-            out.push(Output::ReleasePiece { task: id, blob });
-        }
         if let Some(commit) = old.record.commit {
             out.push(Output::DropResult { task: id, result: commit.result });
         }
-        let fetching = old.fetching.map(|(attempt, worker, _)| (attempt, worker));
-        for (attempt, to) in old.record.leases.into_iter().chain(old.record.expired).chain(fetching)
-        {
-            let message = Message::Verdict { attempt, verdict: Verdict::Drop };
-            out.push(Output::Send { to, message });
-        }
+        end_task(&mut old, out);
         self.offer(id.job, out);
     }
 
@@ -389,6 +412,7 @@ impl Mesh {
         let leases = std::mem::take(&mut task.record.leases);
         let expired = std::mem::take(&mut task.record.expired);
         task.leases.clear();
+        task.cutting = false; // a piece that still comes is released
         let piece = task.record.piece.take();
         task.save(out);
         // Durable from here on: the winner may delete its copy, the others may stop.
@@ -416,15 +440,14 @@ impl Mesh {
         let Some(task) = self.jobs.task_mut(id) else { return };
         let Some((_, worker, _)) = task.fetching.take_if(|(of, ..)| *of == attempt) else { return };
         if !failure.kind.blames() {
-            // The worker went away with the result, or this agent has no room for it: somebody
-            // may try again meanwhile, and the result stays welcome.
-            super::leases::expire(task, attempt);
-            task.save(out);
+            // Work is dear: the worker keeps the result and lists it until it is fetched, or until
+            // its silence ends the lease.
+            out.push(Output::Changed(id.job));
             return;
         }
+        self.attempt_failed(now, worker, attempt, id, failure, out);
         let message = Message::Verdict { attempt, verdict: Verdict::Drop };
         out.push(Output::Send { to: worker, message });
-        self.attempt_failed(now, worker, attempt, id, failure, out);
     }
 
     fn join_if_complete(&mut self, id: JobId, out: &mut Vec<Output>) {
@@ -479,11 +502,20 @@ impl Mesh {
         }
     }
 
-    pub(super) fn on_accept(&mut self, from: AgentId, job: JobId, want: u32) {
+    pub(super) fn on_accept(
+        &mut self,
+        from: AgentId,
+        job: JobId,
+        want: u32,
+        out: &mut Vec<Output>,
+    ) {
         if self.jobs.get(job).is_some_and(Job::is_active) {
             let bid = self.jobs.bids.entry(from).or_default();
             bid.want = want;
             bid.jobs.insert(job);
+        } else {
+            // It missed the withdrawal; else it would remember this offer for ever.
+            out.push(Output::Send { to: from, message: Message::Offer { job, work: Vec::new() } });
         }
     }
 
@@ -505,12 +537,15 @@ impl Mesh {
 
     /// Tasks come after their jobs, in the order of their index. Leases count from now: only the
     /// worker's silence ends them.
-    pub(super) fn restore_task(&mut self, now: Time, record: TaskRecord) {
+    pub(super) fn restore_task(&mut self, now: Time, record: TaskRecord, out: &mut Vec<Output>) {
         let workers: Vec<AgentId> = record.leases.values().copied().collect();
         for worker in workers {
             self.peers.entry(now, worker);
         }
-        let Some(job) = self.jobs.all.get_mut(&record.id.job) else { return };
+        let Some(job) = self.jobs.all.get_mut(&record.id.job) else {
+            out.push(Output::Erase(RecordKey::Task(record.id))); // its job was removed
+            return;
+        };
         let lease = Lease { granted: now, progress: None };
         let mut task = Task::new(record);
         task.leases = task.record.leases.keys().map(|attempt| (*attempt, lease)).collect();
@@ -527,6 +562,11 @@ impl Mesh {
         let ids: Vec<JobId> = self.jobs.all.keys().copied().collect();
         for id in ids {
             self.join_if_complete(id, out);
+            // The crash may have come between the end of the job and the release of its results.
+            if self.jobs.get(id).is_some_and(|job| job.record.state == JobState::Done) {
+                let mut released = self.release_tasks(id, &mut Vec::new());
+                out.append(&mut released);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! the worker, and ends after [`crate::config::Config::lease_ms`] of silence on the owner's own
 //! clock. A worker that comes back later may still deliver: the first verified result wins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{AgentId, AttemptId, TaskId};
 use crate::message::{Failure, FailureKind, HeldState, Message, TaskResult, Verdict};
@@ -12,7 +12,13 @@ use crate::record::FailedTry;
 use crate::time::Time;
 
 use super::jobs::{Job, Lease};
+use super::peers::PeerState;
 use super::{Mesh, Output};
+
+/// Failures of one task that are remembered.
+const FAILURES_KEPT_MAX: usize = 8;
+/// Ended leases of one task whose late result is still welcome.
+const EXPIRED_KEPT_MAX: usize = 64;
 
 impl Mesh {
     /// Ends the leases of workers that were silent for too long.
@@ -87,8 +93,7 @@ impl Mesh {
     pub(super) fn verdict_on(&self, from: AgentId, attempt: AttemptId, id: TaskId) -> Verdict {
         let Some(job) = self.jobs.get(id.job) else { return Verdict::Unknown };
         let Some(task) = self.jobs.task(id) else { return Verdict::Unknown };
-        let granted =
-            |map: &std::collections::BTreeMap<AttemptId, AgentId>| map.get(&attempt) == Some(&from);
+        let granted = |map: &BTreeMap<AttemptId, AgentId>| map.get(&attempt) == Some(&from);
         let known = granted(&task.record.leases) || granted(&task.record.expired);
         if known && job.is_active() && task.record.commit.is_none() {
             Verdict::Keep
@@ -107,6 +112,10 @@ impl Mesh {
         state: HeldState,
         out: &mut Vec<Output>,
     ) {
+        // A worker that said goodbye still lists what it is about to stop.
+        if self.peers.get(from).is_none_or(|peer| peer.state == PeerState::Gone) {
+            return;
+        }
         let Some(task) = self.jobs.task_mut(id) else { return };
         if task.record.expired.remove(&attempt).is_some() {
             task.record.leases.insert(attempt, from);
@@ -183,6 +192,10 @@ impl Mesh {
             return;
         }
         if blames {
+            // Only so many are kept: a record has a largest size.
+            if task.record.failures.len() >= FAILURES_KEPT_MAX {
+                task.record.failures.remove(0);
+            }
             task.record.failures.push(FailedTry { worker, failure });
         }
         task.save(out);
@@ -200,7 +213,17 @@ impl Mesh {
         let (Some(job), Some(task)) = (self.jobs.get(id.job), self.jobs.task(id)) else { return };
         let failures = &task.record.failures;
         let failed: BTreeSet<AgentId> = failures.iter().map(|failed| failed.worker).collect();
-        let fresh = self.candidates(now, job, task).iter().any(|id| !failed.contains(id));
+        // While none of its parts is committed the job may still turn to another build of its encoder.
+        let encoder = task.record.spec.encoder();
+        let committed = job
+            .tasks
+            .iter()
+            .any(|task| task.record.commit.is_some() && task.record.spec.encoder() == encoder);
+        let able = match committed {
+            true => self.candidates(now, job, task),
+            false => self.able(now, &BTreeMap::new(), task),
+        };
+        let fresh = able.iter().any(|id| !failed.contains(id));
         let many_workers = failed.len() >= self.config.task_workers_failed_max;
         let nobody_else = failures.len() >= self.config.task_failures_max && !fresh;
         if !many_workers && !nobody_else {
@@ -237,9 +260,13 @@ impl Mesh {
 
 pub(super) fn expire(task: &mut super::jobs::Task, attempt: AttemptId) {
     task.leases.remove(&attempt);
-    let fetched = task.fetching.is_some_and(|(of, ..)| of == attempt);
-    if let Some(worker) = task.record.leases.remove(&attempt) {
-        task.record.expired.insert(attempt, worker);
+    let Some(worker) = task.record.leases.remove(&attempt) else { return };
+    let fetched = task.fetching.map(|(of, ..)| of);
+    let mut kept = task.record.expired.keys().filter(|of| Some(**of) != fetched);
+    if task.record.expired.len() >= EXPIRED_KEPT_MAX
+        && let Some(any) = kept.next().copied()
+    {
+        task.record.expired.remove(&any);
     }
-    debug_assert!(!fetched || task.record.expired.contains_key(&attempt));
+    task.record.expired.insert(attempt, worker);
 }

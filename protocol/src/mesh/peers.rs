@@ -104,6 +104,11 @@ impl Peers {
         self.iter().filter(|(_, peer)| peer.state != PeerState::Gone).map(|(id, _)| id).collect()
     }
 
+    /// Nobody backs off any more.
+    pub(super) fn forgive(&mut self) {
+        self.all.values_mut().for_each(|peer| peer.health.clear());
+    }
+
     pub(super) fn entry(&mut self, now: Time, id: AgentId) -> &mut Peer {
         self.all.entry(id).or_insert_with(|| Peer::new(now))
     }
@@ -163,7 +168,7 @@ impl Mesh {
         }
         let changed = before.map(|old| (old.capabilities, old.paused))
             != peer.info.as_ref().map(|new| (new.capabilities.clone(), new.paused));
-        if changed {
+        if changed || restarted {
             self.offer_all_to(id, out);
         }
     }
@@ -217,7 +222,12 @@ impl Mesh {
         if busy {
             self.peers.said_progress = now;
         }
+        let info = self.peers.get(me).and_then(|me| me.info.clone());
         for to in self.peers.connected() {
+            // Said again with each heartbeat: one that was lost would keep this agent without work.
+            if let Some(info) = info.clone().filter(|_| everybody && to != me) {
+                out.push(Output::Send { to, message: Message::Info(info) });
+            }
             if everybody || (busy && self.work.unfinished_for(to) > 0) {
                 self.reconcile_with(to, out);
             }

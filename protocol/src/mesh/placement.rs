@@ -69,14 +69,26 @@ impl Mesh {
     }
 
     fn grant_ready(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        let mut leases = self.jobs.lease_counts();
         while !self.ids.is_empty() {
-            let Some((task, worker)) = self.next_grant(now, id) else { return };
+            let Some((task, worker)) = self.next_grant(now, id, &leases) else { return };
             self.grant(now, task, worker, out);
+            *leases.entry(worker).or_default() += 1;
         }
     }
 
-    fn next_grant(&self, now: Time, id: JobId) -> Option<(TaskId, AgentId)> {
+    fn next_grant(
+        &self,
+        now: Time,
+        id: JobId,
+        leases: &BTreeMap<AgentId, u32>,
+    ) -> Option<(TaskId, AgentId)> {
         let job = self.jobs.get(id)?;
+        let held = |worker| leases.get(worker).copied().unwrap_or(0);
+        let mut bids = self.jobs.bids.iter().filter(|(_, bid)| bid.jobs.contains(&id));
+        if !bids.any(|(worker, bid)| held(worker) < bid.want) {
+            return None; // the usual case, and the tasks are many
+        }
         let source = job.record.source.is_some();
         let left = job.tasks.iter().filter(|task| {
             use TaskState::{Cutting, Ready, Waiting};
@@ -88,46 +100,63 @@ impl Mesh {
             job.tasks.iter().filter(|task| task.state(source) == TaskState::Ready).collect();
         ready.sort_by_key(|task| (task.record.spec.input() == TaskInput::Piece, task.record.id));
         ready.into_iter().find_map(|task| {
-            let seats = self.seats(now, job, task);
+            let seats = self.seats(now, job, task, leases);
             choose(&seats, left).map(|worker| (task.record.id, worker))
         })
     }
 
     /// Workers that bid for the job and may do the task. One that failed it before is asked only
-    /// when nobody else is left.
-    fn seats(&self, now: Time, job: &Job, task: &Task) -> Vec<Seat> {
+    /// when nobody else takes part: an able agent that never has room must not keep it waiting.
+    fn seats(
+        &self,
+        now: Time,
+        job: &Job,
+        task: &Task,
+        leases: &BTreeMap<AgentId, u32>,
+    ) -> Vec<Seat> {
         let class = task.record.spec.class();
         let failed: BTreeSet<AgentId> =
             task.record.failures.iter().map(|failed| failed.worker).collect();
-        let candidates = self.candidates(now, job, task);
-        let any_fresh = candidates.iter().any(|worker| !failed.contains(worker));
-        let seats = candidates.into_iter().filter_map(|worker| {
-            if any_fresh && failed.contains(&worker) {
-                return None;
-            }
+        let seats = self.candidates(now, job, task).into_iter().filter_map(|worker| {
             let bid = self.jobs.bids.get(&worker)?;
             let peer = self.peers.get(worker)?;
             bid.jobs.contains(&job.record.id).then(|| Seat {
                 worker,
                 slots: peer.slots(),
                 want: bid.want,
-                leases: u32::try_from(self.jobs.leases_of(worker)).unwrap_or(u32::MAX),
+                leases: leases.get(&worker).copied().unwrap_or(0),
                 speed: peer.speed(class),
             })
         });
-        seats.collect()
+        let mut seats: Vec<Seat> = seats.collect();
+        let fresh = |seat: &Seat| !failed.contains(&seat.worker);
+        if seats.iter().any(|seat| fresh(seat) && seat.want > 0) {
+            seats.retain(fresh);
+        }
+        seats
     }
 
     /// Agents that could do the task now: there, not paused, able, of the pinned build, and not
     /// backing off.
     pub(super) fn candidates(&self, now: Time, job: &Job, task: &Task) -> Vec<AgentId> {
+        self.able(now, &job.record.pins, task)
+    }
+
+    /// [`Mesh::candidates`] under these pins.
+    pub(super) fn able(
+        &self,
+        now: Time,
+        pins: &BTreeMap<Encoder, Fingerprint>,
+        task: &Task,
+    ) -> Vec<AgentId> {
         let (class, requires) = (task.record.spec.class(), task.record.spec.requires());
         let able = |peer: &Peer| {
             peer.is_usable()
+                && peer.slots() > 0
                 && peer.has_all(&requires)
                 && !peer.backs_off(now, class)
                 && requires.iter().all(|encoder| {
-                    let pin = job.record.pins.get(encoder);
+                    let pin = pins.get(encoder);
                     pin.is_none() || pin == peer.fingerprint(*encoder)
                 })
         };
@@ -185,22 +214,22 @@ impl Mesh {
     /// slots now. Decided anew while nothing depends on it.
     fn pin_encoders(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
         let Some(job) = self.jobs.get(id) else { return };
-        let required = job.tasks.iter().flat_map(|task| task.record.spec.requires());
-        let required: BTreeSet<Encoder> =
-            required.filter(|encoder| encoder.kind() == MediaKind::Video).collect();
-        let depends = job.tasks.iter().any(|task| {
-            task.record.commit.is_some()
-                || !task.record.leases.is_empty()
-                || task.fetching.is_some()
-        });
-        if depends && required.iter().all(|encoder| job.record.pins.contains_key(encoder)) {
-            return;
+        // Whether a part of this encoder is made or being made.
+        let mut encoders: BTreeMap<Encoder, bool> = BTreeMap::new();
+        for task in &job.tasks {
+            let encoder = task.record.spec.encoder();
+            if encoder.kind() == MediaKind::Video {
+                *encoders.entry(encoder).or_default() |= task.record.commit.is_some()
+                    || !task.record.leases.is_empty()
+                    || task.fetching.is_some();
+            }
         }
-        let mut pins = if depends { job.record.pins.clone() } else { BTreeMap::new() };
-        for encoder in required {
-            if !pins.contains_key(&encoder)
-                && let Some(build) = self.commonest_build(now, encoder)
-            {
+        let mut pins = job.record.pins.clone();
+        for (encoder, depends) in encoders {
+            if depends && pins.contains_key(&encoder) {
+                continue;
+            }
+            if let Some(build) = self.commonest_build(now, encoder) {
                 pins.insert(encoder, build);
             }
         }
@@ -212,12 +241,19 @@ impl Mesh {
         }
     }
 
-    fn commonest_build(&self, _now: Time, encoder: Encoder) -> Option<Fingerprint> {
-        let mut slots: BTreeMap<&Fingerprint, u64> = BTreeMap::new();
-        for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.is_usable()) {
-            if let Some(build) = peer.fingerprint(encoder) {
-                *slots.entry(build).or_default() += u64::from(peer.slots().max(1));
-            }
+    /// The build with the most slots among agents that do not fail with it, or else among all.
+    fn commonest_build(&self, now: Time, encoder: Encoder) -> Option<Fingerprint> {
+        let mut slots: BTreeMap<&Fingerprint, (u64, u64)> = BTreeMap::new();
+        for (_, peer) in self.peers.iter().filter(|(_, peer)| peer.is_usable() && peer.slots() > 0)
+        {
+            let Some(build) = peer.fingerprint(encoder) else { continue };
+            let fails = peer
+                .health
+                .iter()
+                .any(|(class, health)| class.encoder == encoder && now < health.until);
+            let (healthy, all) = slots.entry(build).or_default();
+            *healthy += if fails { 0 } else { u64::from(peer.slots()) };
+            *all += u64::from(peer.slots());
         }
         slots.into_iter().max_by_key(|(_, slots)| *slots).map(|(build, _)| *build)
     }

@@ -135,10 +135,9 @@ impl Mesh {
             offers.remove(&job);
             return;
         }
-        let able = self
-            .peers
-            .get(self.me)
-            .is_some_and(|me| work.iter().any(|offered| me.has_all(&offered.requires)));
+        let able = self.peers.get(self.me).is_some_and(|me| {
+            me.slots() > 0 && work.iter().any(|offered| me.has_all(&offered.requires))
+        });
         let full = offers.len() >= self.config.offers_per_owner_max && !offers.contains_key(&job);
         if !able || full || self.work.paused || self.work.stopping {
             offers.remove(&job);
@@ -154,6 +153,9 @@ impl Mesh {
     /// is free after all owners' attempts.
     fn want_of(&self, owner: AgentId) -> u32 {
         let slots = self.peers.get(self.me).map_or(0, super::peers::Peer::slots);
+        if slots == 0 {
+            return 0; // this agent only owns jobs
+        }
         let free = slots
             .saturating_add(self.config.grants_ahead)
             .saturating_sub(u32::try_from(self.work.unfinished()).unwrap_or(u32::MAX));
@@ -168,6 +170,9 @@ impl Mesh {
             let (attempt, task) = (grant.attempt, grant.task);
             let message = Message::Failed { attempt, task, failure };
             out.push(Output::Send { to: grant.owner, message });
+            // The owner counts on nothing from here now, so the next bid must be said again.
+            let offers = self.work.offers.entry(grant.owner).or_default();
+            offers.values_mut().for_each(|said| *said = 0);
             return;
         }
         let Grant { attempt, owner, task, spec, input, blob } = grant;
@@ -314,16 +319,27 @@ impl Mesh {
         }
     }
 
-    /// Results that nobody fetched for a week go.
+    /// Results that nobody fetched for a week go. So do attempts that wait for the input of an owner
+    /// that has gone: they would take the room of work for others, and the owner grants anew.
     pub(super) fn tick_work(&mut self, now: Time, out: &mut Vec<Output>) {
         let kept_ms = self.config.result_kept_ms;
-        let old = self.work.held.values().filter(
-            |held| matches!(held.stage, Stage::Done { since, .. } if now.since_ms(since) > kept_ms),
-        );
+        let (lease_ms, me, peers) = (self.config.lease_ms, self.me, &self.peers);
+        let gone = |owner: AgentId| {
+            owner != me && peers.get(owner).is_none_or(|peer| now.since_ms(peer.heard) > lease_ms)
+        };
+        let old = self.work.held.values().filter(|held| match held.stage {
+            Stage::Done { since, .. } => now.since_ms(since) > kept_ms,
+            Stage::Fetching => gone(held.record.owner),
+            Stage::Ready | Stage::Running(_) => false,
+        });
         let old: Vec<AttemptId> = old.map(|held| held.record.attempt).collect();
+        if old.is_empty() {
+            return;
+        }
         for attempt in old {
             self.drop_held(attempt, out);
         }
+        self.bid_again(out);
     }
 
     pub(super) fn restore_work(&mut self, now: Time, record: WorkRecord) {
@@ -331,6 +347,7 @@ impl Mesh {
             WorkState::Queued => Stage::Fetching,
             WorkState::Done(result) => Stage::Done { result, since: now },
         };
+        self.peers.entry(now, record.owner);
         self.work.insert(record, stage);
     }
 

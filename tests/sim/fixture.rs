@@ -1,0 +1,133 @@
+//! Small valid values: ids, task specifications, what an agent says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dmc_protocol::id::{AgentId, BlobId, BlobRef, JobId};
+use dmc_protocol::media::{
+    AudioTask, Capabilities, Colour, Encoder, EncoderSpeed, Feed, FieldOrder, MediaKind, PixFmt,
+    PtsDigest, Quality, Rational, SegmentTask, TaskSpec, VideoSettings, VideoWork, WholeTask,
+};
+use dmc_protocol::message::AgentInfo;
+use uuid::Uuid;
+
+/// The id of the agent at this position.
+pub fn agent_id(at: usize) -> AgentId {
+    let mut bytes = [0; 32];
+    bytes[0] = 1;
+    bytes[31] = u8::try_from(at).unwrap_or(u8::MAX);
+    AgentId(bytes)
+}
+
+/// The job of the owner at this position.
+pub fn job_id(owner: usize) -> JobId {
+    JobId(Uuid::from_u128(0x1000 + owner as u128))
+}
+
+/// A blob of its own for each number.
+pub fn blob(number: u64) -> BlobRef {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    BlobRef { id: BlobId(id), bytes: 1_000 + number }
+}
+
+/// The pictures of every task here.
+pub fn video() -> Option<VideoWork> {
+    Some(VideoWork {
+        time_base: Rational::new(1, 1_000),
+        source_width: 640,
+        source_height: 360,
+        width: 640,
+        height: 360,
+        exact_filters: Vec::new(),
+        filters: Vec::new(),
+        settings: VideoSettings {
+            encoder: Encoder::Libx265,
+            quality: Quality::Crf(24),
+            speed: EncoderSpeed::Medium,
+            pix_fmt: PixFmt::new("yuv420p")?,
+            colour: Colour::default(),
+            mastering: None,
+            light: None,
+            sample_aspect: None,
+            field_order: FieldOrder::Progressive,
+            frame_rate: Some(Rational::new(25, 1)),
+        },
+    })
+}
+
+/// The pieces of a film and its sound: the last task is the audio.
+pub fn plan(tasks: u32) -> Vec<TaskSpec> {
+    let segments = tasks.saturating_sub(1);
+    let piece = Feed::Piece { shift_s: 0, preroll_keyframes: 1 };
+    let mut plan: Vec<TaskSpec> =
+        (0..segments).filter_map(|number| segment(number, segments, piece)).collect();
+    plan.push(audio());
+    plan
+}
+
+/// What a plan becomes when pieces do not work: one task for all pictures, and the sound.
+pub fn whole_plan() -> Vec<TaskSpec> {
+    let whole = video().map(|video| {
+        TaskSpec::Whole(WholeTask {
+            stream: 0,
+            expected: None,
+            frames_estimate: Some(3_000),
+            video,
+        })
+    });
+    whole.into_iter().chain([audio()]).collect()
+}
+
+/// One segment of ten seconds.
+pub fn segment(number: u32, segments: u32, feed: Feed) -> Option<TaskSpec> {
+    Some(TaskSpec::Segment(SegmentTask {
+        number,
+        segments,
+        a_pts: i64::from(number) * 10_000,
+        b_pts: i64::from(number + 1) * 10_000,
+        expected: PtsDigest { count: 250, hash: [7; 32] },
+        feed,
+        video: video()?,
+    }))
+}
+
+/// The same segment one rung lower, if there is one.
+pub fn lower_rung(spec: &TaskSpec) -> Option<TaskSpec> {
+    match spec {
+        TaskSpec::Segment(task) => {
+            segment(task.number, task.segments, Feed::Seek { stream: 0, from_us: Some(0) })
+        }
+        _ => None,
+    }
+}
+
+fn audio() -> TaskSpec {
+    TaskSpec::Audio(AudioTask {
+        stream: 0,
+        encoder: Encoder::Libopus,
+        bps: 128_000,
+        channels: 2,
+        sample_rate: 48_000,
+        sample_bits: 16,
+        duration_us: 300_000_000,
+    })
+}
+
+/// What the agent at this position says of itself after its `boot`-th start.
+pub fn info(at: usize, boot: u64, slots: u32, build: u8) -> AgentInfo {
+    let encoders = [(Encoder::Libx265, [build; 8]), (Encoder::Libopus, [1; 8])];
+    AgentInfo {
+        name: format!("agent{at}"),
+        version: "0.1.0".to_owned(),
+        instance: boot,
+        slots,
+        free_disk_bytes: 1 << 40,
+        paused: false,
+        capabilities: Capabilities {
+            ffmpeg_version: "ffmpeg version 7.1".to_owned(),
+            encoders: BTreeMap::from(encoders),
+            kinds: BTreeSet::from([MediaKind::Video, MediaKind::Audio]),
+        },
+        speeds: Vec::new(),
+    }
+}
