@@ -29,7 +29,8 @@ async fn main() -> anyhow::Result<()> {
             Ok(line) => println!("OK   {} {line} {:.1?}", file.display(), started.elapsed()),
             Err(error) => {
                 failed += 1;
-                println!("FAIL {} {error}", file.display());
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                println!("FAIL {} {error} {}", file.display(), cause.unwrap_or_default());
                 if let (Some(command), Some(stderr)) = (error.command(), error.stderr()) {
                     println!("     {command}\n     {stderr}");
                 }
