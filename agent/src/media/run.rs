@@ -186,8 +186,6 @@ impl<'a> Call<'a> {
 /// What a finished program printed.
 pub(crate) struct Captured {
     pub stdout: Vec<u8>,
-    /// The end of stderr: warnings, when it succeeded.
-    pub stderr: String,
 }
 
 /// Runs a program to its end and returns what it printed.
@@ -197,12 +195,12 @@ pub(crate) async fn capture(
 ) -> Result<Captured, MediaError> {
     let mut stdout = Vec::new();
     let max = call.stdout_bytes_max;
-    let stderr = execute(&call, cancel, |bytes| {
+    execute(&call, cancel, |bytes| {
         stdout.extend_from_slice(bytes);
         if stdout.len() > max { Flow::TooMuch } else { Flow::Progressed }
     })
     .await?;
-    Ok(Captured { stdout, stderr })
+    Ok(Captured { stdout })
 }
 
 /// Runs ffmpeg with `-progress pipe:1` and reports how far it is.

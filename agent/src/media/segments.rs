@@ -81,7 +81,7 @@ pub(crate) fn share(
         };
         return whole(probe, index, work, Some(digest(&cuttable.shown)), vec![reason], &shown);
     }
-    let by_pos = by_position(index);
+    let by_pos = can_be_cut(probe, index, work.time_base);
     let mut shared = Shared {
         rung: if by_pos.is_ok() { Rung::Pieces } else { Rung::Seek },
         tasks: Vec::new(),
@@ -135,7 +135,7 @@ fn whole(
 /// Whether the packets' timestamps say all that is needed, or why not.
 fn cuttable(index: &Index, base: Rational, shown: Vec<i64>) -> Result<Cuttable, String> {
     let packets = &index.packets;
-    if packets.iter().any(|packet| packet.pts.is_none() || packet.dts.is_none()) {
+    if packets.iter().any(|packet| packet.pts.is_none()) {
         return Err("packets without timestamps".to_owned());
     }
     if packets.iter().any(|packet| packet.corrupt) {
@@ -157,8 +157,10 @@ fn cuttable(index: &Index, base: Rational, shown: Vec<i64>) -> Result<Cuttable, 
     }
     let keys: Vec<usize> =
         (0..packets.len()).filter(|at| packets[*at].key && !packets[*at].discard).collect();
+    // Matroska has no decoding times of its own; the first ones may be missing.
     let increasing = |get: fn(&Packet) -> Option<i64>| {
-        keys.windows(2).all(|pair| get(&packets[pair[0]]) < get(&packets[pair[1]]))
+        let times: Vec<i64> = keys.iter().filter_map(|at| get(&packets[*at])).collect();
+        times.windows(2).all(|pair| pair[0] < pair[1])
     };
     if !increasing(|packet| packet.pts) || !increasing(|packet| packet.dts) {
         return Err("keyframes are not in the order of time".to_owned());
@@ -228,8 +230,49 @@ fn shift(base: Rational) -> u32 {
     SHIFT_S_MIN.div_ceil(base.num.max(1)).saturating_mul(base.num.max(1))
 }
 
-/// Whether byte positions order the packets as the file does.
-fn by_position(index: &Index) -> Result<(), String> {
+/// Codecs whose packets NUT carries whole, and whose decoders start at a keyframe. Others are
+/// entered in the source itself.
+const CUT: &[&str] = &[
+    "h264",
+    "hevc",
+    "vp8",
+    "vp9",
+    "av1",
+    "mpeg2video",
+    "mpeg1video",
+    "mpeg4",
+    "mjpeg",
+    "prores",
+    "dnxhd",
+    "ffv1",
+    "huffyuv",
+    "ffvhuff",
+    "utvideo",
+    "h263",
+    "msmpeg4v2",
+    "msmpeg4v3",
+    "theora",
+    "wmv1",
+    "wmv2",
+    "wmv3",
+    "vc1",
+    "flv1",
+    "dvvideo",
+    "rawvideo",
+    "jpeg2000",
+    "cfhd",
+];
+
+/// Whether pieces can be cut: a codec that allows it, a time base of whole seconds' fractions, and
+/// byte positions that order the packets as the file does.
+fn can_be_cut(probe: &Probe, index: &Index, base: Rational) -> Result<(), String> {
+    let codec = probe.pictures.as_ref().map_or("", |pictures| pictures.codec.as_str());
+    if !CUT.contains(&codec) {
+        return Err(format!("pieces of {codec} are not known to be exact"));
+    }
+    if base.num > SHIFT_S_MAX {
+        return Err(format!("a time base of {base}"));
+    }
     let ordered = index.packets.windows(2).all(|pair| match (pair[0].pos, pair[1].pos) {
         (Some(first), Some(second)) => first < second,
         _ => false,
@@ -294,5 +337,4 @@ pub(crate) fn lower(probe: &Probe, index: &Index, segment: &SegmentTask) -> Opti
         Feed::Piece { .. } => Some(seek(probe, index, segment.clone(), 1)),
         Feed::Seek { .. } => None,
     }
-    .filter(|_| segment.video.time_base.num <= SHIFT_S_MAX)
 }

@@ -189,7 +189,9 @@ pub(crate) async fn decode_frames(
 ) -> Result<Proof, MediaError> {
     let mut args = Args::ffmpeg();
     args.words("-xerror -err_detect explode -copyts -noautorotate").input(None, media);
-    args.words(&format!("-map {map} -fps_mode passthrough -f framehash -hash crc32 pipe:1"));
+    args.words(&format!(
+        "-map {map} -fps_mode passthrough -enc_time_base -1 -f framehash -hash crc32 pipe:1"
+    ));
     let mut call = Call::new("decoding the result", &tools.ffmpeg, args);
     call.stdout_bytes_max = 2 * 1024 * 1024 * 1024;
     let captured = run::capture(call, cancel).await?;

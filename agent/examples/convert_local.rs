@@ -1,0 +1,156 @@
+//! Converts files on this machine alone, through the whole ladder, and says by which rung each
+//! segment went. For development: `cargo run --example convert_local -- PRESET OUT_DIR FILE...`.
+#![allow(clippy::print_stdout)]
+
+use std::path::{Path, PathBuf};
+
+use dmc_agent::media::plan::{Demotion, Plan, PlanHints};
+use dmc_agent::media::run::{TaskOutput, Tools, run_task};
+use dmc_agent::media::verify::{self, Verdict};
+use dmc_agent::media::{MediaError, cut, index, join, plan, probe, publish};
+use dmc_protocol::media::{Container, Feed, Preset, PresetOverrides, TaskInput, TaskSpec};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut words = std::env::args_os().skip(1);
+    let preset = words.next().unwrap_or_default().to_string_lossy().into_owned();
+    let out_dir = PathBuf::from(words.next().unwrap_or_default());
+    let (name, container) = preset.split_once(':').unwrap_or((&preset, "mkv"));
+    let container: Container = container.parse()?;
+    let over = PresetOverrides { container: Some(container), ..PresetOverrides::default() };
+    let preset = Preset::builtin(name)?.with(&over)?;
+    let tools = Tools::find()?;
+    let mut failed = 0;
+    for file in words {
+        let file = PathBuf::from(file);
+        let started = std::time::Instant::now();
+        match convert(&tools, &file, &preset, &out_dir).await {
+            Ok(line) => println!("OK   {} {line} {:.1?}", file.display(), started.elapsed()),
+            Err(error) => {
+                failed += 1;
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                println!("FAIL {} {error} {}", file.display(), cause.unwrap_or_default());
+                if let (Some(command), Some(stderr)) = (error.command(), error.stderr()) {
+                    println!("     {command}\n     {stderr}");
+                }
+            }
+        }
+    }
+    std::process::exit(i32::from(failed > 0));
+}
+
+async fn convert(
+    tools: &Tools,
+    file: &Path,
+    preset: &Preset,
+    out_dir: &Path,
+) -> Result<String, MediaError> {
+    let cancel = CancellationToken::new();
+    let probed = probe::probe(tools, file).await?;
+    let packets = index::index(tools, file, &probed).await?;
+    let target = std::env::var("SEGMENT_S").ok().and_then(|text| text.parse().ok()).unwrap_or(3.0);
+    let hints = PlanHints { segment_target_s: target };
+    let mut plan = plan::plan(&probed, &packets, preset, &hints)
+        .map_err(|error| plan::with_path(error, file))?;
+    let work = tempfile::tempdir().map_err(|error| MediaError::io("write", out_dir, error))?;
+    let mut ways = Vec::new();
+    let results = 'plan: loop {
+        let mut results: Vec<TaskOutput> = Vec::new();
+        let mut task = 0;
+        ways.clear();
+        while (task as usize) < plan.tasks.len() {
+            match run_one(tools, file, &plan, task, work.path(), results.last(), &cancel).await? {
+                Ok(output) => {
+                    ways.push(way(&plan.tasks[task as usize]));
+                    results.push(output);
+                    task += 1;
+                }
+                Err(why) => match plan::demote(&probed, &packets, preset, &plan, task) {
+                    Demotion::Retry(replacement) => {
+                        println!("     lower: {why}");
+                        plan.replace(task, replacement);
+                    }
+                    Demotion::WholeFile(lower) => {
+                        println!("     whole: {why}");
+                        plan = *lower;
+                        continue 'plan;
+                    }
+                    Demotion::GiveUp => return Err(MediaError::Unproven { why }),
+                },
+            }
+        }
+        break results;
+    };
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.{}", preset.name, plan.join.container.extension()));
+    let dest = out_dir.join(name);
+    let temp = publish::temp_path(&dest, "local");
+    join::join(tools, &plan, file, &results, &temp, |_| {}, &cancel).await?;
+    let report = verify::verify_output(tools, &plan, &probed, &results, &temp, &cancel).await?;
+    publish::publish(&temp, &dest, file, true)?;
+    for note in &plan.notes {
+        println!("     note: {note}");
+    }
+    let reasons = plan.reasons.join("; ");
+    Ok(format!(
+        "{:?} {reasons} [{}] frames={} pts_error={}us pixels={} ",
+        plan.rung,
+        ways.join(" "),
+        report.frames,
+        report.max_pts_error_us,
+        report.pixels_equal
+    ))
+}
+
+fn way(spec: &TaskSpec) -> &'static str {
+    match spec {
+        TaskSpec::Segment(segment) => match segment.feed {
+            Feed::Piece { preroll_keyframes: 0 | 1, .. } => "piece",
+            Feed::Piece { .. } => "piece+",
+            Feed::Seek { .. } => "seek",
+        },
+        TaskSpec::Whole(whole) if whole.expected.is_some() => "whole",
+        TaskSpec::Whole(_) => "decoded",
+        TaskSpec::Audio(_) => "audio",
+        TaskSpec::Image(_) => "image",
+    }
+}
+
+async fn run_one(
+    tools: &Tools,
+    file: &Path,
+    plan: &Plan,
+    task: u32,
+    work: &Path,
+    previous: Option<&TaskOutput>,
+    cancel: &CancellationToken,
+) -> Result<Result<TaskOutput, String>, MediaError> {
+    let spec = &plan.tasks[task as usize];
+    let dir = work.join(format!("{task}"));
+    std::fs::create_dir_all(&dir).map_err(|error| MediaError::io("write", &dir, error))?;
+    let piece = dir.join("piece.nut");
+    let input = match spec.input() {
+        TaskInput::Piece => {
+            cut::cut_piece(tools, file, plan, task, &piece, cancel).await?;
+            &piece
+        }
+        TaskInput::Source => file,
+    };
+    let output = match run_task(tools, spec, input, &dir, |_| {}, cancel).await {
+        Ok(output) => output,
+        Err(error) if error.is_unproven() => return Ok(Err(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    match verify::verify_result(tools, plan, task, &output.media, &output.proof, cancel).await? {
+        Verdict::Good(_) => {}
+        Verdict::Unproven(why) => return Ok(Err(why)),
+        Verdict::Damaged(why) => return Err(MediaError::wrong("the result", why)),
+    }
+    if let Some(previous) = previous
+        && !verify::link_ok(plan, task, &previous.proof, &output.proof).await?
+    {
+        return Ok(Err(format!("{} does not link to the one before", spec.label())));
+    }
+    Ok(Ok(output))
+}
