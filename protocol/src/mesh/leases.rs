@@ -254,7 +254,7 @@ impl Mesh {
             !matches!(task.state(source), Committed | Leased | Fetching)
                 && self.candidates(now, job, task).is_empty()
         })?;
-        Some(self.say_who_is_missing(now, job, left))
+        Some(self.say_who_is_missing(job, left))
     }
 }
 

@@ -137,7 +137,7 @@ impl Mesh {
     }
 
     /// Agents that could do the task now: there, not paused, able, of the pinned build, and not
-    /// backing off.
+    /// backing off unless all of them do.
     pub(super) fn candidates(&self, now: Time, job: &Job, task: &Task) -> Vec<AgentId> {
         self.able(now, &job.record.pins, task)
     }
@@ -154,13 +154,17 @@ impl Mesh {
             peer.is_usable()
                 && peer.slots() > 0
                 && peer.has_all(&requires)
-                && !peer.backs_off(now, class)
                 && requires.iter().all(|encoder| {
                     let pin = pins.get(encoder);
                     pin.is_none() || pin == peer.fingerprint(*encoder)
                 })
         };
-        self.peers.iter().filter(|(_, peer)| able(peer)).map(|(id, _)| id).collect()
+        let all: Vec<(AgentId, &Peer)> = self.peers.iter().filter(|(_, peer)| able(peer)).collect();
+        let rested = |(_, peer): &&(AgentId, &Peer)| !peer.backs_off(now, class);
+        // A back-off keeps a broken machine from eating the queue of the others. Where there are
+        // no others it would only put off the end.
+        let anybody = !all.iter().any(|agent| rested(&agent));
+        all.iter().filter(|agent| anybody || rested(agent)).map(|(id, _)| *id).collect()
     }
 
     fn grant(&mut self, now: Time, id: TaskId, worker: AgentId, out: &mut Vec<Output>) {
@@ -258,9 +262,8 @@ impl Mesh {
         slots.into_iter().max_by_key(|(_, slots)| *slots).map(|(build, _)| *build)
     }
 
-    pub(super) fn say_who_is_missing(&self, now: Time, job: &Job, task: &Task) -> String {
+    pub(super) fn say_who_is_missing(&self, job: &Job, task: &Task) -> String {
         let requires = task.record.spec.requires();
-        let class = task.record.spec.class();
         let names: Vec<&str> = requires.iter().map(|encoder| encoder.name()).collect();
         let names = names.join(" and ");
         let there: Vec<&Peer> = self.peers.iter().map(|(_, peer)| peer).collect();
@@ -277,9 +280,6 @@ impl Mesh {
                 "waiting for an agent with a working {names}: none of the {connected} connected \
                  agents has it; install an ffmpeg with {names} on one of them"
             );
-        }
-        if there.iter().filter(able).any(|peer| peer.backs_off(now, class)) {
-            return format!("waiting: agents with {names} failed lately and rest for a while");
         }
         if !job.record.pins.is_empty() {
             return format!(
