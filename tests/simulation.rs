@@ -183,6 +183,14 @@ const SCENARIOS: &[Scenario] = &[
         ..CALM
     },
     Scenario {
+        name: "unproven",
+        within_ms: 180_000,
+        habits: &[(0, Habit::Unproves), (1, Habit::Unproves), (2, Habit::Unproves)],
+        faults: &[((1_000, 60_000), RebootInStep(0, (500, 5_000)))],
+        loss_percent: 5,
+        ..CALM
+    },
+    Scenario {
         name: "replan",
         within_ms: 60_000,
         faults: &[((1_000, 60_000), Replan(0)), ((1_000, 60_000), RebootInStep(0, (500, 5_000)))],

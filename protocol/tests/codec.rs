@@ -10,8 +10,9 @@ use dmc_protocol::config::{
 use dmc_protocol::id::{AgentId, AttemptId, BlobId, BlobRef, JobId, TaskId};
 use dmc_protocol::media::{
     AudioTask, Capabilities, Colour, ContentLight, Encoder, EncoderSpeed, Feed, FieldOrder, Filter,
-    ImageTask, MasteringDisplay, MediaKind, PixFmt, PtsDigest, Quality, Rational, ResolutionBand,
-    SegmentTask, TaskInput, TaskSpec, VideoSettings, VideoWork, WholeTask, WorkClass,
+    ImageTask, InputFormat, MasteringDisplay, MediaKind, PixFmt, PtsDigest, Quality, Rational,
+    ResolutionBand, SegmentTask, TaskInput, TaskSpec, VideoSettings, VideoWork, WholeTask,
+    WorkClass,
 };
 use dmc_protocol::message::{
     AgentInfo, Failure, FailureKind, HeldAttempt, HeldState, Message, OfferedWork, Progress,
@@ -152,11 +153,15 @@ fn video() -> impl Strategy<Value = VideoWork> {
         })
 }
 
+fn format() -> impl Strategy<Value = InputFormat> {
+    select(vec!["matroska", "mov", "mpegts"]).prop_map(|name| InputFormat::new(name).unwrap())
+}
+
 fn segment() -> impl Strategy<Value = TaskSpec> {
     let piece = (0..1_000u32, 0..16u8)
         .prop_map(|(shift_s, preroll_keyframes)| Feed::Piece { shift_s, preroll_keyframes });
-    let seek = (0..9u32, option::of(-1_000_000..1_000_000_000i64))
-        .prop_map(|(stream, from_us)| Feed::Seek { stream, from_us });
+    let seek = (format(), 0..9u32, option::of(-1_000_000..1_000_000_000i64))
+        .prop_map(|(format, stream, from_us)| Feed::Seek { format, stream, from_us });
     let span = (-1_000_000_000..1_000_000_000i64, 1..1_000_000i64);
     let expected =
         (1..1_000_000u32, any::<[u8; 32]>()).prop_map(|(count, hash)| PtsDigest { count, hash });
@@ -177,15 +182,17 @@ fn segment() -> impl Strategy<Value = TaskSpec> {
 }
 
 fn spec() -> impl Strategy<Value = TaskSpec> {
-    let whole =
-        (0..9u32, option::of(0..1_000_000u64), video()).prop_map(|(stream, frames, video)| {
+    let whole = (format(), 0..9u32, option::of(0..1_000_000u64), video()).prop_map(
+        |(format, stream, frames, video)| {
             let (expected, frames_estimate) = (None, frames);
-            TaskSpec::Whole(WholeTask { stream, expected, frames_estimate, video })
-        });
+            TaskSpec::Whole(WholeTask { format, stream, expected, frames_estimate, video })
+        },
+    );
     let sound = select(vec![Encoder::Aac, Encoder::Libopus, Encoder::Flac]);
-    let audio = (0..9u32, sound, 0..10_000_000u32, 1..=64u16, any::<u32>()).prop_map(
-        |(stream, encoder, bps, channels, length)| {
+    let audio = (format(), 0..9u32, sound, 0..10_000_000u32, 1..=64u16, any::<u32>()).prop_map(
+        |(format, stream, encoder, bps, channels, length)| {
             TaskSpec::Audio(AudioTask {
+                format,
                 stream,
                 encoder,
                 bps,
@@ -196,9 +203,10 @@ fn spec() -> impl Strategy<Value = TaskSpec> {
             })
         },
     );
-    let image = (1..8_000u32, 1..8_000u32, vec(filter(), 0..8)).prop_map(
-        |(width, height, exact_filters)| {
-            TaskSpec::Image(ImageTask { encoder: Encoder::Png, width, height, exact_filters })
+    let image = (format(), 1..8_000u32, 1..8_000u32, vec(filter(), 0..8)).prop_map(
+        |(format, width, height, exact_filters)| {
+            let encoder = Encoder::Png;
+            TaskSpec::Image(ImageTask { format, encoder, width, height, exact_filters })
         },
     );
     prop_oneof![4 => segment(), 1 => whole, 1 => audio, 1 => image]
@@ -487,6 +495,7 @@ fn a_failure_text_is_cut_at_a_character() {
 #[test]
 fn a_grant_with_an_unacceptable_task_is_refused() {
     let audio = AudioTask {
+        format: InputFormat::new("mov").unwrap(),
         stream: 0,
         encoder: Encoder::Libx264,
         bps: 0,

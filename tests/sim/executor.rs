@@ -43,6 +43,8 @@ pub enum Work {
     },
     /// The film is joined.
     Join(JobId),
+    /// Another way to do a task is looked for.
+    Lower(TaskId),
 }
 
 /// What makes two works the same: a new one ends the old one.
@@ -56,6 +58,8 @@ pub enum WorkKey {
     Fetch(TaskId),
     /// A join of this job.
     Join(JobId),
+    /// The search for another way to do this task.
+    Lower(TaskId),
 }
 
 impl Work {
@@ -66,6 +70,7 @@ impl Work {
             Work::FetchInput { attempt, .. } | Work::Run(attempt, _) => WorkKey::Attempt(*attempt),
             Work::Fetch { task, .. } => WorkKey::Fetch(*task),
             Work::Join(job) => WorkKey::Join(*job),
+            Work::Lower(task) => WorkKey::Lower(*task),
         }
     }
 }
@@ -126,7 +131,7 @@ impl Io {
     /// The job is over: its owner's IO ends.
     pub fn job_over(&mut self, job: JobId) {
         self.under_way.retain(|key, _| match key {
-            WorkKey::Cut(task) | WorkKey::Fetch(task) => task.job != job,
+            WorkKey::Cut(task) | WorkKey::Fetch(task) | WorkKey::Lower(task) => task.job != job,
             WorkKey::Join(of) => *of != job,
             WorkKey::Attempt(_) => true,
         });

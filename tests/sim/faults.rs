@@ -45,6 +45,8 @@ pub enum Habit {
     DiskFull,
     /// It lends no slots.
     NoSlots,
+    /// As a worker it finds that pieces of some segments prove nothing.
+    Unproves,
     /// As an owner it finds that some segments need another rung, before and after the join.
     Redoes,
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dmc_protocol::id::{AgentId, BlobId, BlobRef, JobId};
 use dmc_protocol::media::{
-    AudioTask, Capabilities, Colour, Encoder, EncoderSpeed, Feed, FieldOrder, MediaKind, PixFmt,
-    PtsDigest, Quality, Rational, SegmentTask, TaskSpec, VideoSettings, VideoWork, WholeTask,
+    AudioTask, Capabilities, Colour, Encoder, EncoderSpeed, Feed, FieldOrder, InputFormat,
+    MediaKind, PixFmt, PtsDigest, Quality, Rational, SegmentTask, TaskSpec, VideoSettings,
+    VideoWork, WholeTask,
 };
 use dmc_protocol::message::AgentInfo;
 use uuid::Uuid;
@@ -60,22 +61,23 @@ pub fn plan(tasks: u32) -> Vec<TaskSpec> {
     let segments = tasks.saturating_sub(1);
     let piece = Feed::Piece { shift_s: 0, preroll_keyframes: 1 };
     let mut plan: Vec<TaskSpec> =
-        (0..segments).filter_map(|number| segment(number, segments, piece)).collect();
-    plan.push(audio());
+        (0..segments).filter_map(|number| segment(number, segments, piece.clone())).collect();
+    plan.extend(audio());
     plan
 }
 
 /// What a plan becomes when pieces do not work: one task for all pictures, and the sound.
 pub fn whole_plan() -> Vec<TaskSpec> {
-    let whole = video().map(|video| {
-        TaskSpec::Whole(WholeTask {
+    let whole = video().and_then(|video| {
+        Some(TaskSpec::Whole(WholeTask {
+            format: format()?,
             stream: 0,
             expected: None,
             frames_estimate: Some(3_000),
             video,
-        })
+        }))
     });
-    whole.into_iter().chain([audio()]).collect()
+    whole.into_iter().chain(audio()).collect()
 }
 
 /// One segment of ten seconds.
@@ -95,14 +97,20 @@ pub fn segment(number: u32, segments: u32, feed: Feed) -> Option<TaskSpec> {
 pub fn lower_rung(spec: &TaskSpec) -> Option<TaskSpec> {
     match spec {
         TaskSpec::Segment(task) => {
-            segment(task.number, task.segments, Feed::Seek { stream: 0, from_us: Some(0) })
+            let feed = Feed::Seek { format: format()?, stream: 0, from_us: Some(0) };
+            segment(task.number, task.segments, feed)
         }
         _ => None,
     }
 }
 
-fn audio() -> TaskSpec {
-    TaskSpec::Audio(AudioTask {
+fn format() -> Option<InputFormat> {
+    InputFormat::new("matroska")
+}
+
+fn audio() -> Option<TaskSpec> {
+    Some(TaskSpec::Audio(AudioTask {
+        format: format()?,
         stream: 0,
         encoder: Encoder::Libopus,
         bps: 128_000,
@@ -110,7 +118,7 @@ fn audio() -> TaskSpec {
         sample_rate: 48_000,
         sample_bits: 16,
         duration_us: 300_000_000,
-    })
+    }))
 }
 
 /// What the agent at this position says of itself after its `boot`-th start.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use dmc_protocol::codec;
 use dmc_protocol::config::Config;
 use dmc_protocol::id::{AgentId, AttemptId, JobId, TaskId};
+use dmc_protocol::media::{TaskInput, TaskSpec};
 use dmc_protocol::mesh::{Input, Mesh, Output};
 use dmc_protocol::message::{Failure, FailureKind, Message, Progress, TaskResult};
 use dmc_protocol::record::{JobState, Record, RecordKey};
@@ -560,6 +561,7 @@ impl World {
                 self.begin(at, (20, 1_500), work);
             }
             Output::DropResult { task, result } => io.drop_result(task, &result),
+            Output::Lower { task, .. } => self.begin(at, (50, 900), Work::Lower(task)),
             Output::Join(job) => self.begin(at, (300, 4_000), Work::Join(job)),
             Output::JobOver(job) => io.job_over(job),
             Output::FetchInput { attempt, owner, task, blob } => {
@@ -600,10 +602,18 @@ impl World {
                 self.handle(at, Input::PieceReady { task, blob });
             }
             Work::FetchInput { .. } => self.input_comes(at, token, &work),
-            Work::Run(attempt, spec) => self.run_ends(at, token, attempt, spec.frames()),
+            Work::Run(attempt, spec) => self.run_ends(at, token, attempt, &spec),
             Work::Fetch { .. } => self.result_comes(at, token, &work),
             Work::Join(job) => self.join_ends(at, job),
+            Work::Lower(task) => self.lower_ends(at, task),
         }
+    }
+
+    fn lower_ends(&mut self, at: usize, task: TaskId) {
+        self.agents[at].io.end(WorkKey::Lower(task));
+        let Some(spec) = self.lower_rung(at, task) else { return };
+        self.oracle.respecify(task);
+        self.handle(at, Input::Redo { task, spec });
     }
 
     fn retry_later(&mut self, at: usize, token: u64, key: WorkKey) {
@@ -635,18 +645,24 @@ impl World {
         }
     }
 
-    fn run_ends(&mut self, at: usize, token: u64, attempt: AttemptId, frames: Option<u64>) {
+    fn run_ends(&mut self, at: usize, token: u64, attempt: AttemptId, spec: &TaskSpec) {
         self.agents[at].io.end(WorkKey::Attempt(attempt));
         let progress = Progress { frames: 10, ..Progress::default() };
         if self.has(at, Habit::Fails) {
             let failure = Failure::new(FailureKind::Encode, "ffmpeg: conversion failed");
             return self.handle(at, Input::WorkFailed { attempt, failure });
         }
+        let unproven = matches!(spec, TaskSpec::Segment(task)
+            if task.number % 5 == 2 && spec.input() == TaskInput::Piece);
+        if unproven && self.has(at, Habit::Unproves) {
+            let failure = Failure::new(FailureKind::Unproven, "other frames than promised");
+            return self.handle(at, Input::WorkFailed { attempt, failure });
+        }
         self.handle(at, Input::Worked { attempt, progress });
         let result = TaskResult {
             media: fixture::blob(token << 1),
             proof: fixture::blob(token << 1 | 1),
-            frames: frames.unwrap_or(0),
+            frames: spec.frames().unwrap_or(0),
             encode_ms: 1_000,
         };
         self.agents[at].io.results.insert(attempt, result);
@@ -680,11 +696,7 @@ impl World {
     }
 
     /// Every seventh segment turns out to need another rung when its result comes.
-    fn redo_before_commit(
-        &mut self,
-        at: usize,
-        task: TaskId,
-    ) -> Option<dmc_protocol::media::TaskSpec> {
+    fn redo_before_commit(&mut self, at: usize, task: TaskId) -> Option<TaskSpec> {
         let redoes = self.has(at, Habit::Redoes) && task.index % 7 == 3;
         if !redoes || !self.agents[at].redone.insert(task) {
             return None;
@@ -692,7 +704,7 @@ impl World {
         self.lower_rung(at, task)
     }
 
-    fn lower_rung(&self, at: usize, task: TaskId) -> Option<dmc_protocol::media::TaskSpec> {
+    fn lower_rung(&self, at: usize, task: TaskId) -> Option<TaskSpec> {
         match self.agents[at].disk.get(&RecordKey::Task(task))? {
             Record::Task(record) => fixture::lower_rung(&record.spec),
             _ => None,

@@ -344,7 +344,10 @@ fn core_of(mesh: &Mesh, now: Time, job: &Job, with_tasks: bool) -> Core {
             worker(commit.worker, &mut |worker| worker.segments += 1);
             continue;
         }
-        if let Some(held) = running(mesh, task) {
+        if task.state(true) == TaskState::Fetching {
+            units += all;
+            core.frames += frames;
+        } else if let Some(held) = running(mesh, task) {
             units += all * held.part;
             core.frames += held.frames;
             core.bytes += held.bytes;
