@@ -214,7 +214,7 @@ fn without_ffmpeg_it_says_what_to_install() {
 
 /// A directory with an ffmpeg that has no HEVC encoder.
 fn poor_ffmpeg(dir: &Path) {
-    let find = run(Command::new("sh").args(["-c", "command -v ffmpeg ffprobe"]), LIMIT);
+    let find = run(Command::new("sh").args(["-c", "command -v ffmpeg; command -v ffprobe"]), LIMIT);
     let mut paths = find.stdout.lines();
     let (ffmpeg, ffprobe) = (paths.next().unwrap(), paths.next().unwrap());
     symlink(ffprobe, dir.join("ffprobe")).unwrap();

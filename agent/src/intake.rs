@@ -142,7 +142,7 @@ fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<(), Medi
     }
     let same = std::fs::canonicalize(output).ok();
     if same.is_some() && same == std::fs::canonicalize(input).ok() {
-        let why = "the result would replace it";
+        let why = "the result would replace its own source";
         return Err(MediaError::refused(input, why, "Choose another name with -o"));
     }
     match std::fs::symlink_metadata(output) {

@@ -141,7 +141,12 @@ fn say_end(client: &Client, job: &JobView) {
     if client.json {
         return show::json(job);
     }
-    job.errors.iter().for_each(|error| show::error(&format!("dmc: {}", show::clean(error))));
+    let input = show::clean(&job.input.display().to_string());
+    for error in &job.errors {
+        let error = show::clean(error);
+        let named = if error.contains(&input) { error } else { format!("{input}: {error}") };
+        show::error(&format!("dmc: {named}"));
+    }
     if job.status == "cancelled" {
         show::error("dmc: cancelled");
     }

@@ -230,10 +230,14 @@ impl Mesh {
             return;
         }
         let what = task.record.spec.label();
-        let errors = failures.iter().map(|failed| {
-            format!("{what} failed on {}: {}", self.name_of(failed.worker), failed.failure.reason)
-        });
-        let errors = errors.collect();
+        let mut errors: Vec<String> = Vec::new();
+        for failed in failures {
+            let name = self.name_of(failed.worker);
+            let error = format!("{what} failed on {name}: {}", failed.failure.reason);
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
         self.on_fail_job(id.job, errors, out);
     }
 

@@ -150,21 +150,21 @@ impl Mesh {
         task: &Task,
     ) -> Vec<AgentId> {
         let (class, requires) = (task.record.spec.class(), task.record.spec.requires());
-        let able = |peer: &Peer| {
-            peer.is_usable()
-                && peer.slots() > 0
-                && peer.has_all(&requires)
-                && requires.iter().all(|encoder| {
-                    let pin = pins.get(encoder);
-                    pin.is_none() || pin == peer.fingerprint(*encoder)
-                })
+        let can = |peer: &Peer| peer.is_usable() && peer.slots() > 0 && peer.has_all(&requires);
+        let pinned = |peer: &Peer| {
+            requires.iter().all(|encoder| {
+                let pin = pins.get(encoder);
+                pin.is_none() || pin == peer.fingerprint(*encoder)
+            })
         };
-        let all: Vec<(AgentId, &Peer)> = self.peers.iter().filter(|(_, peer)| able(peer)).collect();
-        let rested = |(_, peer): &&(AgentId, &Peer)| !peer.backs_off(now, class);
-        // A back-off keeps a broken machine from eating the queue of the others. Where there are
-        // no others it would only put off the end.
-        let anybody = !all.iter().any(|agent| rested(&agent));
-        all.iter().filter(|agent| anybody || rested(agent)).map(|(id, _)| *id).collect()
+        let rests = |peer: &Peer| peer.backs_off(now, class);
+        let all: Vec<(AgentId, &Peer)> = self.peers.iter().filter(|(_, peer)| can(peer)).collect();
+        // A back-off keeps a broken machine from eating the queue of the others, and leaves a
+        // moment without leases in which another build can be pinned. Where there are no others it
+        // would only put off the end.
+        let all_rest = all.iter().all(|(_, peer)| rests(peer));
+        let chosen = all.iter().filter(|(_, peer)| pinned(peer) && (all_rest || !rests(peer)));
+        chosen.map(|(id, _)| *id).collect()
     }
 
     fn grant(&mut self, now: Time, id: TaskId, worker: AgentId, out: &mut Vec<Output>) {
