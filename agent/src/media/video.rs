@@ -85,6 +85,11 @@ pub(crate) fn work(
     if pictures.pix_fmt.is_full_range_name() {
         colour.full_range = Some(true);
     }
+    if pictures.hidden_alpha {
+        notes.push(
+            "the transparency of this VP8/VP9 film is not decoded: it is left out".to_owned(),
+        );
+    }
     let kept = turn(pictures, preset, &mut exact, notes);
     let turned = exact.iter().any(|f| matches!(f, Filter::TurnLeft | Filter::TurnRight));
     let flip = |size: (u32, u32)| if turned { (size.1, size.0) } else { size };
