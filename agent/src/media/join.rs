@@ -197,7 +197,8 @@ fn arguments(
 fn container(args: &mut Args, plan: &Plan, timeline: Option<&Timeline>) {
     match plan.join.container {
         Container::Mp4 => {
-            args.words("-movflags +faststart");
+            // FLAC in MP4 is a standard, which ffmpeg 5.1 still calls experimental.
+            args.words("-movflags +faststart -strict -2");
             if let Some(timeline) = timeline {
                 args.words(&format!("-video_track_timescale {}", timeline.time_base.den));
             }

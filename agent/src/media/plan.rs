@@ -72,6 +72,7 @@ pub struct Replacement {
 
 /// What to do after a task whose result was not right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
 pub enum Demotion {
     /// Try this instead; see [`Plan::replace`].
     Retry(Replacement),

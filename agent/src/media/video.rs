@@ -312,7 +312,7 @@ pub(crate) fn turn_upright(orientation: Orientation, filters: &mut Vec<Filter>) 
 fn shrink((width, height): (u32, u32), max_height: Option<u32>) -> Option<(u32, u32)> {
     let max = max_height.filter(|max| *max < height)?;
     let scaled = u64::from(width) * u64::from(max) / u64::from(height.max(1));
-    let even = |n: u64| u32::try_from((n + 1) / 2 * 2).unwrap_or(u32::MAX).max(2);
+    let even = |n: u64| u32::try_from(n.div_ceil(2) * 2).unwrap_or(u32::MAX).max(2);
     Some((even(scaled), even(u64::from(max))))
 }
 
@@ -325,7 +325,7 @@ fn make_even(
 ) -> (u32, u32) {
     let name = pix_fmt.name();
     let (across, down) = (name.contains("420") || name.contains("422"), name.contains("420"));
-    let round = |size: u32, halved: bool| if halved { (size + 1) / 2 * 2 } else { size };
+    let round = |size: u32, halved: bool| if halved { size.div_ceil(2) * 2 } else { size };
     let size = (round(width, across).max(2), round(height, down).max(2));
     if size != (width, height) {
         notes.push(format!("{width}×{height} becomes {}×{}: sizes must be even", size.0, size.1));
