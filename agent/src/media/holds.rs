@@ -114,7 +114,7 @@ async fn trial(tools: &Tools, path: &Path, probe: &Probe, at: usize, container: 
     args.words(&format!("-map 0:{index} -c copy -t 1"));
     if container == Container::Mp4 {
         // A pipe cannot be sought, so the headers must come first.
-        args.words("-movflags +empty_moov+default_base_moof");
+        args.words("-movflags +empty_moov+default_base_moof -strict -2");
     }
     args.words(&format!("-f {format} pipe:1"));
     let mut call = Call::new("trying a container", &tools.ffmpeg, args);

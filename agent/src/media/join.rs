@@ -122,6 +122,11 @@ fn arguments(
     out: &Path,
 ) -> Args {
     let mut args = Args::ffmpeg();
+    let continuous = plan.join.continuous;
+    if !continuous {
+        // ffmpeg would move each input by the start of those of its streams that are used.
+        args.arg("-copyts");
+    }
     let mut inputs = 0;
     if let (Some(timeline), Some(list)) = (timeline, list) {
         args.arg("-itsoffset").arg(seconds(timeline.first_us));
@@ -130,6 +135,9 @@ fn arguments(
         inputs += 1;
     }
     let source_input = inputs;
+    if !continuous {
+        args.arg("-itsoffset").arg(seconds(plan.start_us.saturating_neg()));
+    }
     args.input(Some(&plan.source_format), source);
     inputs += 1;
     let mut maps = Args::default();
@@ -177,13 +185,20 @@ fn arguments(
     args.words("-max_interleave_delta 0");
     container(&mut args, plan, timeline);
     args.output(out);
+    if continuous {
+        // The same streams as were read for the pictures, so that the jumps are bridged alike.
+        let pictures = plan.join.streams.iter().find(|s| s.origin == Origin::Pictures);
+        let stream = pictures.map_or(0, |stream| stream.source);
+        args.words(&format!("-map {source_input}:{stream} -c copy -f null -"));
+    }
     args
 }
 
 fn container(args: &mut Args, plan: &Plan, timeline: Option<&Timeline>) {
     match plan.join.container {
         Container::Mp4 => {
-            args.words("-movflags +faststart");
+            // FLAC in MP4 is a standard, which ffmpeg 5.1 still calls experimental.
+            args.words("-movflags +faststart -strict -2");
             if let Some(timeline) = timeline {
                 args.words(&format!("-video_track_timescale {}", timeline.time_base.den));
             }

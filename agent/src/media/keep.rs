@@ -21,6 +21,7 @@ const TECHNICAL_TAGS: &[&str] = &[
     "vendor_id",
     "encoder",
     "rotate",
+    "alpha_mode",
     "encoder_options",
 ];
 

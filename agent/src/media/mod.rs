@@ -6,6 +6,7 @@
 //! is the only door through which programs are called.
 
 mod args;
+mod boxes;
 pub mod capability;
 pub mod cut;
 pub mod error;

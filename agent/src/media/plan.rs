@@ -72,6 +72,7 @@ pub struct Replacement {
 
 /// What to do after a task whose result was not right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
 pub enum Demotion {
     /// Try this instead; see [`Plan::replace`].
     Retry(Replacement),
@@ -125,6 +126,8 @@ pub struct JoinSpec {
     pub streams: Vec<OutStream>,
     /// Turn to write into the container, where it can hold one.
     pub orientation: Orientation,
+    /// The source's clock jumps, see [`dmc_protocol::media::WholeTask::continuous`].
+    pub continuous: bool,
 }
 
 /// A job's tasks and what becomes of them.
@@ -258,7 +261,12 @@ fn video_plan(
         source_format: probe.format.clone(),
         delays: keep::delays(probe),
         cut_source: Some(CutSource { format: probe.format.clone(), stream: pictures.index }),
-        join: JoinSpec { container: preset.container, streams, orientation },
+        join: JoinSpec {
+            container: preset.container,
+            streams,
+            orientation,
+            continuous: shared.continuous,
+        },
         notes,
         reasons: shared.reasons,
         duration_us,
@@ -304,7 +312,12 @@ fn audio_plan(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> {
         source_format: probe.format.clone(),
         delays: keep::delays(probe),
         cut_source: None,
-        join: JoinSpec { container, streams, orientation: Orientation::default() },
+        join: JoinSpec {
+            container,
+            streams,
+            orientation: Orientation::default(),
+            continuous: false,
+        },
         notes,
         reasons: Vec::new(),
         output_bytes_estimate: probe.bytes.saturating_mul(2).saturating_add(1_000_000),
@@ -338,6 +351,7 @@ fn image_plan(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> {
             container: Container::Png,
             streams: Vec::new(),
             orientation: Orientation::default(),
+            continuous: false,
         },
         notes,
         reasons: Vec::new(),

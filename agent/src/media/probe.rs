@@ -179,6 +179,11 @@ async fn pictures(
         hdr10_plus: ffprobe::side_data(&side, "hdr dynamic metadata").is_some(),
         captions: raw.closed_captions == 1
             || ffprobe::side_data(&side, "closed captions").is_some(),
+        hidden_alpha: matches!(raw.codec_name.as_str(), "vp8" | "vp9")
+            && raw
+                .tags
+                .iter()
+                .any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1"),
         field_order: field_order(raw, &frames),
         orientation,
     })

@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub tasks: Vec<TaskSpec>,
     pub cuts: Vec<Option<Cut>>,
     pub reasons: Vec<String>,
+    /// The source's clock jumps.
+    pub continuous: bool,
     span: Option<(i64, i64)>,
 }
 
@@ -87,6 +89,7 @@ pub(crate) fn share(
         tasks: Vec::new(),
         cuts: Vec::new(),
         reasons: by_pos.err().into_iter().collect(),
+        continuous: false,
         span: span(&cuttable.shown, cuttable.end),
     };
     for (number, key) in borders.iter().enumerate() {
@@ -116,10 +119,12 @@ fn whole(
     shown: &[i64],
 ) -> Shared {
     let stream = probe.pictures.as_ref().map_or(0, |pictures| pictures.index);
+    let continuous = expected.is_none() && jumps(probe, index, work.time_base);
     let task = WholeTask {
         format: probe.format.clone(),
         stream,
         expected,
+        continuous,
         frames_estimate: Some(index.packets.len() as u64),
         video: work.clone(),
     };
@@ -128,8 +133,22 @@ fn whole(
         tasks: vec![TaskSpec::Whole(task)],
         cuts: vec![None],
         reasons,
+        continuous,
         span: span(shown, shown.last().copied().unwrap_or(0)),
     }
+}
+
+/// Formats of broadcasts, whose clock may jump; ffmpeg bridges the jumps when asked for its own
+/// clock. The limits are its own: a tenth of a second back, or 10 s ahead.
+fn jumps(probe: &Probe, index: &Index, base: Rational) -> bool {
+    if !matches!(probe.format.name(), "mpegts" | "mpeg") {
+        return false;
+    }
+    let times: Vec<i64> = index.packets.iter().filter_map(|packet| packet.dts).collect();
+    times.windows(2).any(|pair| {
+        let step = base.ticks_to_s(pair[1].saturating_sub(pair[0]));
+        !(-0.1..=GAP_S_MAX).contains(&step)
+    })
 }
 
 /// Whether the packets' timestamps say all that is needed, or why not.

@@ -155,6 +155,8 @@ pub struct Pictures {
     pub hdr10_plus: bool,
     /// Closed captions inside the pictures.
     pub captions: bool,
+    /// Transparency in a second coded picture that ffmpeg's own decoder leaves out.
+    pub hidden_alpha: bool,
     /// Interlacing.
     pub field_order: FieldOrder,
     /// How to turn it upright.

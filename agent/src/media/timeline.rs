@@ -47,7 +47,7 @@ pub(crate) async fn read(
         let proof = Proof::read(&result.proof, frames_max).await?;
         let (frames, from_start) = match spec {
             TaskSpec::Segment(segment) => (proof.between(segment.a_pts, segment.b_pts), false),
-            TaskSpec::Whole(whole) => (proof.sorted(), whole.expected.is_none()),
+            TaskSpec::Whole(whole) => (proof.sorted(), whole.continuous),
             TaskSpec::Audio(_) | TaskSpec::Image(_) => continue,
         };
         let Some(first) = frames.first() else {

@@ -85,6 +85,11 @@ pub(crate) fn work(
     if pictures.pix_fmt.is_full_range_name() {
         colour.full_range = Some(true);
     }
+    if pictures.hidden_alpha {
+        notes.push(
+            "the transparency of this VP8/VP9 film is not decoded: it is left out".to_owned(),
+        );
+    }
     let kept = turn(pictures, preset, &mut exact, notes);
     let turned = exact.iter().any(|f| matches!(f, Filter::TurnLeft | Filter::TurnRight));
     let flip = |size: (u32, u32)| if turned { (size.1, size.0) } else { size };
@@ -307,7 +312,7 @@ pub(crate) fn turn_upright(orientation: Orientation, filters: &mut Vec<Filter>) 
 fn shrink((width, height): (u32, u32), max_height: Option<u32>) -> Option<(u32, u32)> {
     let max = max_height.filter(|max| *max < height)?;
     let scaled = u64::from(width) * u64::from(max) / u64::from(height.max(1));
-    let even = |n: u64| u32::try_from((n + 1) / 2 * 2).unwrap_or(u32::MAX).max(2);
+    let even = |n: u64| u32::try_from(n.div_ceil(2) * 2).unwrap_or(u32::MAX).max(2);
     Some((even(scaled), even(u64::from(max))))
 }
 
@@ -320,7 +325,7 @@ fn make_even(
 ) -> (u32, u32) {
     let name = pix_fmt.name();
     let (across, down) = (name.contains("420") || name.contains("422"), name.contains("420"));
-    let round = |size: u32, halved: bool| if halved { (size + 1) / 2 * 2 } else { size };
+    let round = |size: u32, halved: bool| if halved { size.div_ceil(2) * 2 } else { size };
     let size = (round(width, across).max(2), round(height, down).max(2));
     if size != (width, height) {
         notes.push(format!("{width}×{height} becomes {}×{}: sizes must be even", size.0, size.1));

@@ -6,6 +6,7 @@ use dmc_protocol::media::{TaskSpec, VideoWork};
 use tokio_util::sync::CancellationToken;
 
 use super::args;
+use super::boxes;
 use super::error::MediaError;
 use super::run::{self, Args, Call, Progress, Tools};
 use super::verify;
@@ -41,6 +42,9 @@ pub async fn run_task(
     let mut call = Call::new(step(spec), &tools.ffmpeg, args);
     call.file_bytes_max = Some(bytes_max(spec));
     run::with_progress(call, progress, cancel).await?;
+    if let Some(video) = spec.video() {
+        boxes::mark(&output.media, &video.settings).await?;
+    }
     match verify::check(tools, spec, &output, cancel).await? {
         verify::Verdict::Good(_) => Ok(output),
         verify::Verdict::Unproven(why) => Err(MediaError::Unproven { why }),

@@ -63,9 +63,11 @@ pub struct WholeTask {
     pub format: InputFormat,
     /// The stream's index in the source.
     pub stream: u32,
-    /// The PTS that must come out, where the source says them; the result's clock is then the
-    /// source's own. Otherwise the proof says them, counted from the source's start time.
+    /// The PTS that must come out, where the source says them; otherwise the proof says them.
     pub expected: Option<PtsDigest>,
+    /// The source's clock jumps: time is counted from its start, through the jumps. Otherwise the
+    /// source's own clock is used.
+    pub continuous: bool,
     /// About how many frames there are.
     pub frames_estimate: Option<u64>,
     /// What is done to them.
