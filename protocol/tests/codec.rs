@@ -154,7 +154,7 @@ fn video() -> impl Strategy<Value = VideoWork> {
 }
 
 fn format() -> impl Strategy<Value = InputFormat> {
-    select(vec!["matroska", "mov", "mpegts"]).prop_map(|name| InputFormat::new(name).unwrap())
+    select(vec!["matroska", "mov", "mpegts"]).prop_filter_map("a known format", InputFormat::new)
 }
 
 fn segment() -> impl Strategy<Value = TaskSpec> {
@@ -185,7 +185,14 @@ fn spec() -> impl Strategy<Value = TaskSpec> {
     let whole = (format(), 0..9u32, option::of(0..1_000_000u64), video()).prop_map(
         |(format, stream, frames, video)| {
             let (expected, frames_estimate) = (None, frames);
-            TaskSpec::Whole(WholeTask { format, stream, expected, frames_estimate, video })
+            TaskSpec::Whole(WholeTask {
+                format,
+                stream,
+                expected,
+                continuous: false,
+                frames_estimate,
+                video,
+            })
         },
     );
     let sound = select(vec![Encoder::Aac, Encoder::Libopus, Encoder::Flac]);

@@ -73,6 +73,7 @@ pub fn whole_plan() -> Vec<TaskSpec> {
             format: format()?,
             stream: 0,
             expected: None,
+            continuous: false,
             frames_estimate: Some(3_000),
             video,
         }))
