@@ -39,7 +39,7 @@ pub struct Settings {
     pub discovery: bool,
     /// Another UDP port for mDNS, for tests; 0: the standard one.
     pub discovery_port: u16,
-    /// Free bytes that dmc leaves on a disk; a hundredth of the disk if that is more.
+    /// Free bytes that dmc leaves on a disk.
     pub disk_reserve_bytes: u64,
     /// Most bytes of pieces and results that are kept for running jobs.
     pub blob_quota_bytes: u64,

@@ -87,7 +87,8 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
     let input = wish.input.0.clone();
     let probe = probe::probe(tools, &input).await?;
     // What the preset cannot do with such a source shows without reading all of it.
-    let trial = plan::plan(&probe, &index::Index::default(), &preset, &PlanHints::default())?;
+    let trial = plan::plan(&probe, &index::Index::default(), &preset, &PlanHints::default())
+        .map_err(|e| plan::with_path(e, &input))?;
     let output = output_path(&wish, &preset, &trial)?;
     check_output(&input, &output, wish.overwrite)?;
     let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
@@ -288,7 +289,8 @@ async fn make_plan(
     let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
     let chosen = (seconds / (slots * SEGMENTS_PER_SLOT)).clamp(SEGMENT_S_MIN, SEGMENT_S_MAX);
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
-    let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })?;
+    let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })
+        .map_err(|e| plan::with_path(e, &request.input))?;
     let dir = request.output.parent().unwrap_or(Path::new("/"));
     let reserve = shared.settings.disk_reserve_bytes;
     let free = dmc_store::free_space(dir).unwrap_or(u64::MAX);

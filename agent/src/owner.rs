@@ -247,7 +247,11 @@ async fn fetch_and_verify(
     let holder = part_holder(task);
     for blob in [result.media, result.proof] {
         if let Err(failure) = fetch_blob(shared, from, blob, &holder, PATIENCE).await {
-            return Decided::Bad(failure);
+            return Decided::Bad(match failure.kind {
+                // Here it is the worker that did not serve what it promised.
+                FailureKind::Input => Failure { kind: FailureKind::Verify, ..failure },
+                _ => failure,
+            });
         }
     }
     let path = |blob: BlobRef| shared.store.blobs.path(blob.id);

@@ -1,6 +1,6 @@
 //! The loop: an input comes in, the core decides, outputs become effects. Holds no decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +68,8 @@ pub struct Shared {
     pub jobs: JobBook,
     /// Where peers reach this agent.
     pub listening: Mutex<Vec<SocketAddr>>,
+    /// Where peers were seen or reached.
+    pub met: Mutex<BTreeMap<AgentId, BTreeSet<SocketAddr>>>,
     /// What this agent says of itself.
     pub info: Mutex<AgentInfo>,
     /// Running work of this agent as a worker.
@@ -104,7 +106,13 @@ impl Shared {
         answered.await.ok()
     }
 
-    /// Where blobs of `holder` are kept from the sweep.
+    /// Keeps where a peer can be found, for people.
+    fn met(&self, peer: AgentId, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.entry(peer).or_default().extend(addresses);
+    }
+
+    /// A directory of this agent's own.
     pub fn directory(&self, name: &str) -> PathBuf {
         self.data_dir.join(name)
     }
@@ -178,6 +186,7 @@ impl Runtime {
             tools: parts.tools,
             jobs: parts.jobs,
             listening: Mutex::default(),
+            met: Mutex::default(),
             info: Mutex::new(parts.info),
             attempts: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -249,6 +258,7 @@ impl Runtime {
             Event::Input(input) => outputs.extend(self.mesh.handle(now, input)),
             Event::Net(event) => self.on_net(event, outputs),
             Event::Sighting(Sighting::Found(peer, addresses)) => {
+                self.shared.met(peer, addresses.iter().copied());
                 self.shared.net.know(Some(peer), addresses).await;
             }
             Event::Sighting(Sighting::Withdrawn(peer)) => self.shared.net.forget(peer).await,
@@ -273,6 +283,7 @@ impl Runtime {
                 Input::PeerDown(peer)
             }
             NetEvent::Message(from, message) => Input::Received { from, message },
+            NetEvent::Reached(peer, addr) => return self.shared.met(peer, [addr]),
             NetEvent::Listening(addr) => {
                 debug!(%addr, "listening");
                 let mut all = self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner);

@@ -105,14 +105,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// Refuses work that would not fit on the disk with what must stay free.
 pub fn room_for(shared: &Shared, dir: &Path, bytes: u64) -> Result<(), Failure> {
     let Ok(free) = free_space(dir) else { return Ok(()) };
-    let needed = bytes.saturating_add(shared.settings.disk_reserve_bytes);
+    let reserve = shared.settings.disk_reserve_bytes;
+    let needed = bytes.saturating_add(reserve);
     if free >= needed {
         return Ok(());
     }
     let reason = format!(
-        "not enough room in {}: {needed} bytes are needed (of them {} stay free), {free} are free",
-        dir.display(),
-        shared.settings.disk_reserve_bytes
+        "not enough room in {}: {needed} bytes are needed (of them {reserve} stay free), {free} \
+         are free",
+        dir.display()
     );
     Err(Failure::new(FailureKind::DiskFull, reason))
 }

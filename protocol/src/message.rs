@@ -95,7 +95,13 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// Whether the failure counts against the worker and the task.
+    /// Whether the failure counts against the worker. An input that its owner cannot serve is no
+    /// fault of the worker's.
+    pub fn blames_worker(self) -> bool {
+        self.blames() && self != FailureKind::Input
+    }
+
+    /// Whether the failure counts against the task.
     pub fn blames(self) -> bool {
         !matches!(self, FailureKind::DiskFull | FailureKind::Busy | FailureKind::Unproven)
     }

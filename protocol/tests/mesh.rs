@@ -37,7 +37,7 @@ fn info(name: &str, slots: u32) -> AgentInfo {
 
 fn audio() -> TaskSpec {
     TaskSpec::Audio(AudioTask {
-        format: dmc_protocol::media::InputFormat::new("mov").unwrap(),
+        format: dmc_protocol::media::InputFormat::new("mov").expect("a known format"),
         stream: 0,
         encoder: Encoder::Flac,
         bps: 0,

@@ -10,6 +10,7 @@ use dmc_agent::intake::{Wish, container_of};
 use dmc_agent::paths::AnyPath;
 use dmc_protocol::media::{Preset, PresetOverrides};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::ConvertArgs;
 use super::client::{Client, Place};
@@ -175,6 +176,7 @@ async fn follow(
     stays: bool,
 ) -> anyhow::Result<Option<JobView>> {
     let path = format!("/jobs/{id}");
+    let mut terminate = signal(SignalKind::terminate())?;
     loop {
         let job: JobView = client.get(&path).await?;
         screen.update(&job);
@@ -184,6 +186,8 @@ async fn follow(
         tokio::select! {
             () = tokio::time::sleep(POLL) => continue,
             _ = tokio::signal::ctrl_c() => {}
+            // Nobody is there to answer: the job is kept, in this agent or for its next start.
+            _ = terminate.recv() => return Ok(None),
         }
         screen.say(if stays {
             "The job goes on in the agent. Ctrl-C again within 3 s cancels it."

@@ -1,5 +1,4 @@
 //! The only place that prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where it is done")]
 
 use std::io::Write;
 

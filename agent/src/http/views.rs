@@ -52,7 +52,7 @@ pub struct PeerView {
     pub name: String,
     /// `connected`, `suspect` or `gone`.
     pub state: String,
-    /// Where it was reached.
+    /// Where it was seen or reached.
     pub addresses: Vec<String>,
     /// What it can do.
     pub capabilities: CapabilitiesView,
@@ -234,10 +234,17 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
 /// All peers, this agent not among them.
 pub async fn peers(shared: &Arc<Shared>) -> Option<Vec<PeerView>> {
     let me = shared.me;
+    let met = shared.met.lock().unwrap_or_else(PoisonError::into_inner).clone();
     shared
         .ask(move |mesh, _| {
             let others = mesh.peers().iter().filter(|(id, _)| *id != me);
-            others.map(|(id, peer)| peer_view(mesh, id, peer)).collect()
+            let addresses = |id| met.get(&id).into_iter().flatten().map(ToString::to_string);
+            others
+                .map(|(id, peer)| PeerView {
+                    addresses: addresses(id).collect(),
+                    ..peer_view(mesh, id, peer)
+                })
+                .collect()
         })
         .await
 }
@@ -390,6 +397,10 @@ fn progress_of(
     let own = mesh.work().held().find(|held| held.record.attempt == attempt);
     match own.map(|held| held.stage) {
         Some(Stage::Running(progress)) => Some(progress),
+        Some(Stage::Done { .. }) => Some(WireProgress {
+            frames: task.record.spec.frames().unwrap_or(0),
+            ..WireProgress::default()
+        }),
         Some(_) => None,
         None => task.leases.get(&attempt)?.progress,
     }

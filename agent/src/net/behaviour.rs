@@ -186,7 +186,7 @@ impl Node {
                 }
             }
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
-                self.on_connected(peer_id, &endpoint);
+                self.on_connected(peer_id, &endpoint).await;
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.dialer.disconnected(Instant::now(), peer_id);
@@ -212,7 +212,7 @@ impl Node {
         }
     }
 
-    fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
+    async fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
         let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else {
             info!(%peer, "refused: not a member of the mesh");
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -223,8 +223,11 @@ impl Node {
             ConnectedPoint::Listener { .. } => None,
         };
         self.dialer.connected(Instant::now(), peer, dialled);
-        if dialled.is_none() {
+        let Some(address) = dialled else {
             return; // the dialling side opens the control stream
+        };
+        if let Some(addr) = socket_addr(address) {
+            let _ = self.events.send(NetEvent::Reached(id, addr)).await;
         }
         let (streams, events, commands) =
             (self.streams(), self.events.clone(), self.commands.clone());

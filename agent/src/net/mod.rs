@@ -35,6 +35,8 @@ pub enum NetEvent {
     Down(AgentId),
     /// The peer said this.
     Message(AgentId, Message),
+    /// The peer was reached at this address.
+    Reached(AgentId, SocketAddr),
     /// The agent can be reached here.
     Listening(SocketAddr),
 }

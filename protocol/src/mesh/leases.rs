@@ -183,6 +183,7 @@ impl Mesh {
         task.record.expired.remove(&attempt);
         task.leases.remove(&attempt);
         let (class, blames) = (task.record.spec.class(), failure.kind.blames());
+        let blames_worker = failure.kind.blames_worker();
         if failure.kind == FailureKind::Unproven {
             let lowering = std::mem::replace(&mut task.lowering, true);
             task.save(out);
@@ -201,7 +202,9 @@ impl Mesh {
         task.save(out);
         out.push(Output::Changed(id.job));
         if blames {
-            self.judge(now, worker, class, false);
+            if blames_worker {
+                self.judge(now, worker, class, false);
+            }
             self.fail_if_hopeless(now, id, out);
         } else if let Some(bid) = self.jobs.bids.get_mut(&worker) {
             // It has no room now; its next bid says when it has.
