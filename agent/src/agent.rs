@@ -1,5 +1,6 @@
 //! Puts a running agent together, from a data directory and settings.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use dmc_protocol::config::NAME_BYTES_MAX;
 use dmc_protocol::media::Capabilities;
 use dmc_protocol::message::{AgentInfo, bounded};
+use dmc_protocol::record::Record;
 use dmc_store::{BlobLimits, Store, free_space};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -21,7 +23,7 @@ use crate::media::run::Tools;
 use crate::media::{capability, publish};
 use crate::net::{self, Net, NetEvent};
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
-use crate::{http, identity, intake};
+use crate::{http, identity, intake, owner, state, worker};
 
 /// The port that agents prefer to listen on for peers.
 pub const PEER_PORT: u16 = 7341;
@@ -159,6 +161,30 @@ fn clean(data_dir: &Path, jobs: &JobBook) {
     jobs.clean();
 }
 
+/// A crash between a blob and its record leaves a pin that nobody would ever take off.
+fn unpin_leftovers(store: &Store) -> Result<(), dmc_store::StoreError> {
+    let mut holders = BTreeSet::new();
+    for record in state::load(&store.kv)? {
+        match record {
+            Record::Work(work) => {
+                holders.insert(worker::input_holder(work.attempt));
+                holders.insert(worker::result_holder(work.attempt));
+            }
+            Record::Task(task) => {
+                holders.extend(task.piece.map(|_| owner::piece_holder(task.id)));
+                holders.extend(task.commit.map(|_| owner::part_holder(task.id)));
+            }
+            Record::Job(_) | Record::Paused(_) => {}
+        }
+    }
+    for (blob, holder) in store.blobs.pins() {
+        if !holders.contains(&holder) {
+            store.blobs.unpin(blob, &holder)?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts an agent.
 pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, StartError> {
     let lock = lock(data_dir)?;
@@ -171,6 +197,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let store = Store::open(&data_dir, limits)?;
     let jobs = JobBook::open(store.kv.clone(), data_dir.join("jobs"))?;
     clean(&data_dir, &jobs);
+    unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
     let listener = http::bind(settings.api).await?;
     let info = describe(&settings, tools.as_ref(), &data_dir).await;

@@ -221,6 +221,7 @@ impl JobBook {
         self.with(id, |entry| {
             if entry.token.is_cancelled() {
                 entry.token = CancellationToken::new();
+                entry.verifying = Arc::default();
             }
         });
     }

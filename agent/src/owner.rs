@@ -34,11 +34,13 @@ pub struct Verified {
     extradata: BTreeMap<u32, String>,
 }
 
-fn piece_holder(task: TaskId) -> String {
+/// Who pins the piece of a task.
+pub fn piece_holder(task: TaskId) -> String {
     format!("piece-{}-{}", task.job.0.simple(), task.index)
 }
 
-fn part_holder(task: TaskId) -> String {
+/// Who pins the fetched result of a task.
+pub fn part_holder(task: TaskId) -> String {
     format!("part-{}-{}", task.job.0.simple(), task.index)
 }
 
@@ -171,6 +173,17 @@ pub fn job_over(shared: Arc<Shared>, job: JobId) {
     tasks.spawn(async move {
         let _ = shared.jobs.change(job, |request| request.phase = Phase::Over).await;
         shared.jobs.unload(job);
+        // Nobody needs the source from this agent any more.
+        let source = shared.ask(move |mesh, _| {
+            let source = mesh.jobs().get(job)?.record.source?;
+            let mut open = mesh.jobs().iter().filter(|job| !job.record.state.is_over());
+            (!open.any(|job| job.record.source == Some(source))).then_some(source)
+        });
+        if let Some(source) = source.await.flatten()
+            && let Err(e) = shared.store.blobs.remove_external(source.id)
+        {
+            warn!("the source stays listed: {}", chain(&e));
+        }
     });
 }
 
@@ -302,6 +315,10 @@ async fn check_against_others(
         let (Some(a), Some(b)) = (verified.proofs.get(&before), verified.proofs.get(&after)) else {
             continue;
         };
+        // A neighbour that was dropped meanwhile proves nothing; it comes again.
+        if !a.exists() || !b.exists() {
+            continue;
+        }
         if let Err(why) = linked(plan, after, a, b).await {
             verified.proofs.remove(&after);
             verified.extradata.remove(&after);

@@ -25,11 +25,13 @@ fn attempt_token(shared: &Shared, attempt: AttemptId) -> CancellationToken {
     attempts.entry(attempt).or_insert_with(|| shared.stop.child_token()).clone()
 }
 
-fn input_holder(attempt: AttemptId) -> String {
+/// Who pins the input of an attempt.
+pub fn input_holder(attempt: AttemptId) -> String {
     format!("input-{attempt}")
 }
 
-fn result_holder(attempt: AttemptId) -> String {
+/// Who pins the result of an attempt.
+pub fn result_holder(attempt: AttemptId) -> String {
     format!("result-{attempt}")
 }
 
