@@ -76,8 +76,17 @@ fn graph(args: &mut Args, work: &VideoWork, head: &str, trim: &str) {
     let mut second: Vec<String> = work.filters.iter().map(filter).collect();
     second.push(trim.to_owned());
     second.extend(frame_marks(&work.settings));
-    let graph = format!("{},split[x][y];[x]{}[e]", first.join(","), second.join(","));
+    let (first, second) = (first.join(","), second.join(","));
+    let graph = match hash_format(&work.settings) {
+        Some(format) => format!("{first},split[x][z];[z]format={format}[y];[x]{second}[e]"),
+        None => format!("{first},split[x][y];[x]{second}[e]"),
+    };
     args.arg("-filter_complex").arg(graph);
+}
+
+/// The format in which frames are hashed, where their own has bytes that mean nothing.
+pub(crate) fn hash_format(settings: &VideoSettings) -> Option<&'static str> {
+    (settings.pix_fmt.name() == "bgr0").then_some("gbrp")
 }
 
 fn outputs(args: &mut Args, work: &VideoWork, media: &Path, proof: &Path) {

@@ -10,6 +10,7 @@ use std::path::Path;
 use dmc_protocol::media::{Colour, ContentLight, MasteringDisplay, VideoSettings};
 
 use super::error::MediaError;
+use super::streams::Orientation;
 
 /// A header larger than this is not one of ours.
 const HEADER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -79,24 +80,90 @@ fn clli(light: &ContentLight) -> Vec<u8> {
     one_box(b"clli", &data)
 }
 
-fn append(path: &Path, boxes: &[u8]) -> io::Result<()> {
+/// Writes into a joined MP4 how its pictures are to be turned, which ffmpeg forgets on encoding.
+///
+/// # Errors
+/// As [`mark`].
+pub(crate) async fn turn(path: &Path, orientation: Orientation) -> Result<(), MediaError> {
+    if orientation.is_upright() {
+        return Ok(());
+    }
+    let file = path.to_owned();
+    let done = tokio::task::spawn_blocking(move || write_matrix(&file, orientation)).await;
+    let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+    done.map_err(|error| MediaError::io("write", path, error))
+}
+
+fn write_matrix(path: &Path, orientation: Orientation) -> io::Result<()> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
-    let at = find_header(&mut file, length)?;
-    if length - at > HEADER_BYTES_MAX {
+    let (at, size) = find_header(&mut file, length)?;
+    let mut header = read_header(&mut file, at, size)?;
+    set_matrix(&mut header, orientation)
+        .ok_or_else(|| io::Error::other("its header is not as ffmpeg writes it"))?;
+    file.seek(SeekFrom::Start(at))?;
+    file.write_all(&header)
+}
+
+fn read_header(file: &mut File, at: u64, size: u64) -> io::Result<Vec<u8>> {
+    if size > HEADER_BYTES_MAX {
         return Err(io::Error::other("its header is too long"));
     }
     let mut header = Vec::new();
     file.seek(SeekFrom::Start(at))?;
-    file.read_to_end(&mut header)?;
+    file.take(size).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+/// Sets the matrix of the first track with the handler of pictures.
+fn set_matrix(header: &mut [u8], orientation: Orientation) -> Option<()> {
+    let mut from = 8;
+    let (track, size) = loop {
+        let (track, size) = child(header, from..header.len(), b"trak")?;
+        if is_pictures(header, track, size) {
+            break (track, size);
+        }
+        from = track + size;
+    };
+    let (head, size) = child(header, track + 8..track + size, b"tkhd")?;
+    // Times and lengths take 8 bytes instead of 4 in version 1.
+    let fields = if *header.get(head + 8)? == 1 { 32 } else { 20 };
+    let at = head + 8 + 4 + fields + 16;
+    if at + 36 > head + size {
+        return None;
+    }
+    let [a, b, c, d] = orientation.matrix().map(|n| n * 0x1_0000);
+    let rows = [a, b, 0, c, d, 0, 0, 0, 0x4000_0000];
+    for (number, value) in rows.into_iter().enumerate() {
+        let from = at + number * 4;
+        header.get_mut(from..from + 4)?.copy_from_slice(&value.to_be_bytes());
+    }
+    Some(())
+}
+
+fn is_pictures(header: &[u8], track: usize, size: usize) -> bool {
+    let handler = child(header, track + 8..track + size, b"mdia")
+        .and_then(|(media, size)| child(header, media + 8..media + size, b"hdlr"))
+        .and_then(|(handler, _)| header.get(handler + 16..handler + 20));
+    handler == Some(b"vide")
+}
+
+fn append(path: &Path, boxes: &[u8]) -> io::Result<()> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let (at, size) = find_header(&mut file, length)?;
+    if at + size != length {
+        return Err(io::Error::other("its header is not at its end"));
+    }
+    let header = read_header(&mut file, at, size)?;
     let header = insert(header, boxes)
         .ok_or_else(|| io::Error::other("its header is not as ffmpeg writes it"))?;
     file.seek(SeekFrom::Start(at))?;
     file.write_all(&header)
 }
 
-/// Where the header begins; it must be the last box.
-fn find_header(file: &mut File, length: u64) -> io::Result<u64> {
+/// Where the header begins and how long it is.
+fn find_header(file: &mut File, length: u64) -> io::Result<(u64, u64)> {
     let mut at = 0;
     while at + 16 <= length {
         let mut head = [0; 16];
@@ -110,15 +177,15 @@ fn find_header(file: &mut File, length: u64) -> io::Result<u64> {
             }
             size => size,
         };
-        if &name == b"moov" && at + size == length {
-            return Ok(at);
+        if &name == b"moov" {
+            return Ok((at, size));
         }
         if size < 8 {
             break;
         }
         at += size;
     }
-    Err(io::Error::other("its header is not at its end"))
+    Err(io::Error::other("it has no header"))
 }
 
 /// Puts the boxes at the end of the first sample entry and makes everything around it longer.

@@ -7,10 +7,11 @@ use dmc_protocol::media::{Codec, Container, MediaKind, TaskSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::args::seconds;
+use super::boxes;
 use super::error::MediaError;
 use super::plan::{Origin, Plan};
 use super::run::{self, Args, Call, Progress, Tools};
-use super::streams::{Orientation, StreamKind};
+use super::streams::StreamKind;
 use super::timeline::{self, Timeline};
 use super::work::TaskOutput;
 
@@ -46,7 +47,10 @@ pub async fn join(
     let args = arguments(plan, source, results, timeline.as_ref(), list.as_deref(), &covers, out);
     let call = Call::new("joining the result", &tools.ffmpeg, args);
     run::with_progress(call, progress, cancel).await?;
-    super::hdr::write_marks(tools, plan, out, cancel).await
+    if plan.join.container == Container::Mp4 {
+        boxes::turn(out, plan.join.orientation).await?;
+    }
+    Ok(())
 }
 
 /// The list of segments for ffmpeg, each with its exact length.
@@ -205,22 +209,11 @@ fn container(args: &mut Args, plan: &Plan, timeline: Option<&Timeline>) {
             if plan.preset.encoder.codec() == Codec::Hevc {
                 args.words("-tag:v:0 hvc1");
             }
-            if let Some(angle) = angle(plan.join.orientation) {
-                let at = plan.join.streams.iter().position(|s| s.origin == Origin::Pictures);
-                args.arg(format!("-metadata:s:{}", at.unwrap_or(0)));
-                args.arg(format!("rotate={angle}"));
-            }
             args.words("-f mp4");
         }
         Container::Flac => _ = args.words("-f flac"),
         Container::Mkv | Container::Mka | Container::Png => _ = args.words("-f matroska"),
     }
-}
-
-/// Degrees clockwise that a player must turn the pictures.
-fn angle(orientation: Orientation) -> Option<u32> {
-    let turned = !orientation.is_upright() && !orientation.mirror;
-    turned.then(|| u32::from(orientation.quarter_turns) * 90)
 }
 
 /// How many streams of each kind the joined file must have.

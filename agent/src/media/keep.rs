@@ -63,12 +63,11 @@ pub(crate) fn streams(probe: &Probe, preset: &Preset, notes: &mut Vec<String>) -
             StreamKind::Subtitle => subtitle_origin(stream, container, notes),
             StreamKind::Cover => cover_origin(stream, container, notes),
             StreamKind::Attachment => copy_if(fits(stream, container), stream, container, notes),
+            // The track of chapter names in MP4: chapters are kept as such.
+            StreamKind::Data if probe.chapters > 0 && stream.codec == "bin_data" => None,
             StreamKind::Data => copy_if(false, stream, container, notes),
         };
         kept.extend(origin.map(|origin| out(stream, origin)));
-    }
-    if container == Container::Mp4 && kept.iter().any(|stream| stream.tags.len() > 1) {
-        tracing::trace!("MP4 keeps the language and little else of a stream's tags");
     }
     kept
 }

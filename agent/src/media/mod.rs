@@ -11,7 +11,6 @@ pub mod capability;
 pub mod cut;
 pub mod error;
 mod ffprobe;
-mod hdr;
 mod holds;
 pub mod index;
 pub mod join;

@@ -32,8 +32,6 @@ pub struct Tools {
     pub ffmpeg: PathBuf,
     /// ffprobe.
     pub ffprobe: PathBuf,
-    /// mkvpropedit of MKVToolNix, where there is one: it writes HDR data that ffmpeg loses.
-    pub mkvpropedit: Option<PathBuf>,
 }
 
 impl Tools {
@@ -49,7 +47,6 @@ impl Tools {
         Ok(Tools {
             ffmpeg: need("DMC_FFMPEG", "ffmpeg")?,
             ffprobe: need("DMC_FFPROBE", "ffprobe")?,
-            mkvpropedit: on_path("mkvpropedit"),
         })
     }
 }

@@ -105,6 +105,20 @@ impl Orientation {
         self == Orientation::default()
     }
 
+    /// The four numbers of a display matrix that say this turn.
+    pub fn matrix(self) -> [i32; 4] {
+        match (self.mirror, self.quarter_turns % 4) {
+            (false, 0) => [1, 0, 0, 1],
+            (false, 1) => [0, 1, -1, 0],
+            (false, 2) => [-1, 0, 0, -1],
+            (false, _) => [0, -1, 1, 0],
+            (true, 0) => [-1, 0, 0, 1],
+            (true, 1) => [0, -1, -1, 0],
+            (true, 2) => [1, 0, 0, -1],
+            (true, _) => [0, 1, 1, 0],
+        }
+    }
+
     /// From the first two columns of a display matrix, `[a b; c d]`; `None` for a matrix that is
     /// not made of quarter turns and mirrors.
     pub fn from_matrix(a: i64, b: i64, c: i64, d: i64) -> Option<Orientation> {
@@ -195,5 +209,21 @@ impl Probe {
     /// The stream with that index.
     pub fn stream(&self, index: u32) -> Option<&Stream> {
         self.streams.iter().find(|stream| stream.index == index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_survives_its_matrix() {
+        for mirror in [false, true] {
+            for quarter_turns in 0..4 {
+                let turn = Orientation { mirror, quarter_turns };
+                let [a, b, c, d] = turn.matrix().map(i64::from);
+                assert_eq!(Orientation::from_matrix(a, b, c, d), Some(turn));
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ use dmc_protocol::media::{Encoder, SegmentTask, TaskSpec, VideoWork, WholeTask};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::args::hash_format;
 use super::error::MediaError;
 use super::plan::Plan;
 use super::proof::{self, Frame, Proof};
@@ -150,7 +151,9 @@ async fn compare(
     expected: &[Frame],
     cancel: &CancellationToken,
 ) -> Result<Verdict, MediaError> {
-    let coded = decode_frames(tools, &output.media, "0:v:0", cancel).await?.sorted();
+    let coded = decode_frames(tools, &output.media, "0:v:0", hash_format(&work.settings), cancel)
+        .await?
+        .sorted();
     if coded.len() != expected.len() {
         let why = format!("it holds {} frames instead of {}", coded.len(), expected.len());
         return Ok(Verdict::Damaged(why));
@@ -185,13 +188,16 @@ pub(crate) async fn decode_frames(
     tools: &Tools,
     media: &Path,
     map: &str,
+    format: Option<&str>,
     cancel: &CancellationToken,
 ) -> Result<Proof, MediaError> {
     let mut args = Args::ffmpeg();
     args.words("-xerror -err_detect explode -copyts -noautorotate").input(None, media);
-    args.words(&format!(
-        "-map {map} -fps_mode passthrough -enc_time_base -1 -f framehash -hash crc32 pipe:1"
-    ));
+    args.words(&format!("-map {map}"));
+    if let Some(format) = format {
+        args.words(&format!("-pix_fmt {format}"));
+    }
+    args.words("-fps_mode passthrough -enc_time_base -1 -f framehash -hash crc32 pipe:1");
     let mut call = Call::new("decoding the result", &tools.ffmpeg, args);
     call.stdout_bytes_max = 2 * 1024 * 1024 * 1024;
     let captured = run::capture(call, cancel).await?;

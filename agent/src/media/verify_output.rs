@@ -6,6 +6,7 @@ use dmc_protocol::media::{Encoder, MediaKind};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::args::hash_format;
 use super::error::MediaError;
 use super::join::expected_streams;
 use super::plan::Plan;
@@ -68,7 +69,9 @@ pub async fn verify_output(
     };
     if let Some(timeline) = &timeline {
         let index = made.pictures.as_ref().map_or(0, |pictures| pictures.index);
-        let decoded = decode_frames(tools, out, &format!("0:{index}"), cancel).await?;
+        let video = plan.tasks.iter().find_map(|task| task.video());
+        let format = video.and_then(|video| hash_format(&video.settings));
+        let decoded = decode_frames(tools, out, &format!("0:{index}"), format, cancel).await?;
         check_frames(plan, timeline, &decoded, &mut report)?;
     }
     check_duration(plan, timeline.as_ref(), &made)?;

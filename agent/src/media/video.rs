@@ -276,7 +276,7 @@ fn turn(
     if orientation.is_upright() {
         return orientation;
     }
-    if preset.container == Container::Mp4 && !orientation.mirror {
+    if preset.container == Container::Mp4 {
         return orientation;
     }
     let quarter = orientation.quarter_turns % 2 == 1;

@@ -42,11 +42,13 @@ pub async fn run_task(
     let mut call = Call::new(step(spec), &tools.ffmpeg, args);
     call.file_bytes_max = Some(bytes_max(spec));
     run::with_progress(call, progress, cancel).await?;
-    if let Some(video) = spec.video() {
-        boxes::mark(&output.media, &video.settings).await?;
-    }
+    let marked = match spec.video() {
+        Some(video) => boxes::mark(&output.media, &video.settings).await,
+        None => Ok(()),
+    };
     match verify::check(tools, spec, &output, cancel).await? {
-        verify::Verdict::Good(_) => Ok(output),
+        verify::Verdict::Good(_) => marked.map(|()| output),
+        // A result without any frame cannot be marked either; its proof says why it is empty.
         verify::Verdict::Unproven(why) => Err(MediaError::Unproven { why }),
         verify::Verdict::Damaged(why) => Err(MediaError::wrong("the encoded result", why)),
     }
