@@ -14,6 +14,7 @@ use dmc_protocol::record::Record;
 use dmc_store::{BlobLimits, Store, free_space};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Settings;
@@ -195,7 +196,8 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         .ok_or_else(|| identity::IdentityError::Damaged { path: data_dir.join("identity.key") })?;
     let limits = BlobLimits { quota_bytes: settings.blob_quota_bytes, ..BlobLimits::default() };
     let store = Store::open(&data_dir, limits)?;
-    let jobs = JobBook::open(store.kv.clone(), data_dir.join("jobs"))?;
+    let stop = CancellationToken::new();
+    let jobs = JobBook::open(store.kv.clone(), data_dir.join("jobs"), stop.clone())?;
     clean(&data_dir, &jobs);
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
@@ -211,7 +213,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let (port, net_inbox) = wait_for_port(net_inbox, &events).await;
     let discovery = discover(&settings, me, &info.name, port, &events);
     let name = info.name.clone();
-    let parts = Parts { me, settings, data_dir, store, net, tools, jobs, info };
+    let parts = Parts { me, settings, data_dir, store, net, tools, jobs, info, stop };
     let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
     runtime.restore().await?;
     let ended = tokio::spawn(runtime.run());

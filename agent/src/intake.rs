@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dmc_protocol::id::JobId;
+use dmc_protocol::id::{BlobRef, JobId};
 use dmc_protocol::media::{Container, MediaKind, Preset, PresetOverrides, TaskInput};
 use dmc_protocol::mesh::Input;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,8 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
         cancelled: false,
         errors: Vec::new(),
         notes: Vec::new(),
+        rung: None,
+        publishing: None,
         proof: None,
     };
     let id = request.id;
@@ -192,11 +194,12 @@ pub async fn cancel(shared: &Arc<Shared>, job: JobId) {
 pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
     shared.jobs.renew_token(job);
     let known = shared.ask(move |mesh, _| mesh.jobs().get(job).is_some()).await == Some(true);
-    let stamp = shared.jobs.with(job, |entry| Stamp::of(&entry.request.input));
-    let unchanged = shared
-        .jobs
-        .with(job, |entry| stamp.is_some_and(|now| now.is_ok_and(|now| now == entry.request.stamp)))
-        .unwrap_or(false);
+    let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else {
+        return Ok(());
+    };
+    let input = request.input.0.clone();
+    let now = tokio::task::spawn_blocking(move || Stamp::of(&input));
+    let unchanged = matches!(now.await, Ok(Ok(now)) if now == request.stamp);
     if !unchanged {
         return Err(Refusal::Wish(
             "the source is not what it was when the job was asked for; convert it anew".to_owned(),
@@ -209,7 +212,9 @@ pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
     });
     kept.await?;
     if known {
+        list_source(shared, job, request.input.0, true).await;
         shared.tell(Input::RetryJob(job)).await;
+        align(shared, job).await;
     } else {
         begin(Arc::clone(shared), job, None);
     }
@@ -223,21 +228,50 @@ pub async fn resume(shared: &Arc<Shared>) {
         if request.phase == Phase::Over || request.cancelled {
             continue;
         }
-        let known = shared.ask(move |mesh, _| {
-            mesh.jobs()
-                .get(job)
-                .map(|job| (job.record.state.is_over(), job.record.source.is_some()))
-        });
+        let known =
+            shared.ask(move |mesh, _| mesh.jobs().get(job).map(|job| job.record.state.is_over()));
         match known.await.flatten() {
             None => begin(Arc::clone(shared), job, None),
-            Some((true, _)) => {}
-            Some((false, hashed)) => {
-                if !hashed {
-                    let input = request.input.0.clone();
-                    hash_source(Arc::clone(shared), job, input, true);
+            Some(true) => {}
+            Some(false) => {
+                hash_source(Arc::clone(shared), job, request.input.0.clone(), true);
+                align(shared, job).await;
+            }
+        }
+    }
+}
+
+/// The plan's file is written before the core is told: after a crash between the two, the core
+/// follows the plan. A plan that was lost is made again.
+async fn align(shared: &Arc<Shared>, job: JobId) {
+    let known = shared.ask(move |mesh, _| {
+        let tasks = &mesh.jobs().get(job)?.tasks;
+        Some(tasks.iter().map(|task| task.record.spec.clone()).collect::<Vec<_>>())
+    });
+    let Some(known) = known.await.flatten() else { return };
+    let planned = match shared.jobs.planned(job) {
+        Some(planned) => planned,
+        None => {
+            let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else {
+                return;
+            };
+            let made = make_plan(shared, &request, None).await.map_err(|e| chain(&e));
+            let kept = made.and_then(|planned| {
+                shared
+                    .jobs
+                    .save_plan(job, planned)
+                    .map_err(|e| format!("cannot save the plan: {e}"))
+            });
+            match kept {
+                Ok(planned) => planned,
+                Err(error) => {
+                    return shared.tell(Input::FailJob { job, errors: vec![error] }).await;
                 }
             }
         }
+    };
+    if planned.plan.tasks != known {
+        shared.tell(Input::Replan { job, tasks: planned.plan.tasks.clone() }).await;
     }
 }
 
@@ -304,7 +338,7 @@ async fn make_plan(
 async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
     let job = request.id;
     let specs = planned.plan.tasks.clone();
-    let notes = planned.plan.notes.clone();
+    let (notes, rung) = (planned.plan.notes.clone(), planned.plan.rung);
     let needs_source = specs.iter().any(|spec| spec.input() == TaskInput::Source);
     if let Err(e) = shared.jobs.save_plan(job, planned) {
         let error = format!("cannot save the plan: {e}");
@@ -312,13 +346,21 @@ async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
         return;
     }
     let changed = shared.jobs.change(job, |request| {
-        request.phase = Phase::Encoding;
+        request.rung = Some(rung);
+        if !request.cancelled {
+            request.phase = Phase::Encoding;
+        }
         notes.into_iter().for_each(|note| request.note(note));
     });
     if let Err(e) = changed.await {
         warn!(%job, "its phase cannot be saved: {}", chain(&e));
     }
     shared.tell(Input::AddJob { job, priority: 0, source: None, tasks: specs }).await;
+    let token = shared.jobs.with(job, |entry| entry.token.clone());
+    if token.is_some_and(|token| token.is_cancelled()) {
+        // Cancelled while it was planned, before the core knew it.
+        return shared.tell(Input::CancelJob(job)).await;
+    }
     hash_source(Arc::clone(shared), job, request.input.0.clone(), needs_source);
 }
 
@@ -326,31 +368,30 @@ async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
 /// whole of it, chunk by chunk, from where it lies.
 pub fn hash_source(shared: Arc<Shared>, job: JobId, input: PathBuf, wanted: bool) {
     let tasks = shared.tasks.clone();
-    tasks.spawn(async move {
-        let blobs = shared.store.blobs.clone();
-        let known = {
-            let (blobs, input) = (blobs.clone(), input.clone());
-            tokio::task::spawn_blocking(move || {
-                let manifest = match blobs.find_external(&input) {
-                    Some(manifest) => manifest,
-                    None => {
-                        let manifest = blobs.hash_file(&input)?;
-                        blobs.add_external(manifest.clone(), &input)?;
-                        Arc::new(manifest)
-                    }
-                };
-                let blob = dmc_protocol::id::BlobRef { id: manifest.id, bytes: manifest.bytes };
-                Ok::<_, dmc_store::StoreError>(blob)
-            })
-        };
-        match known.await {
-            Ok(Ok(blob)) => shared.tell(Input::SourceReady { job, blob }).await,
-            Ok(Err(e)) if wanted => {
-                let errors = vec![format!("cannot read {}: {}", input.display(), chain(&e))];
-                shared.tell(Input::FailJob { job, errors }).await;
+    tasks.spawn(async move { list_source(&shared, job, input, wanted).await });
+}
+
+async fn list_source(shared: &Arc<Shared>, job: JobId, input: PathBuf, wanted: bool) {
+    let blobs = shared.store.blobs.clone();
+    let path = input.clone();
+    let known = tokio::task::spawn_blocking(move || {
+        let manifest = match blobs.find_external(&path) {
+            Some(manifest) => manifest,
+            None => {
+                let manifest = blobs.hash_file(&path)?;
+                blobs.add_external(manifest.clone(), &path)?;
+                Arc::new(manifest)
             }
-            Ok(Err(e)) => warn!(%job, "the source cannot be hashed: {}", chain(&e)),
-            Err(e) => warn!(%job, "the source cannot be hashed: {e}"),
-        }
+        };
+        Ok::<_, dmc_store::StoreError>(BlobRef { id: manifest.id, bytes: manifest.bytes })
     });
+    match known.await {
+        Ok(Ok(blob)) => shared.tell(Input::SourceReady { job, blob }).await,
+        Ok(Err(e)) if wanted => {
+            let errors = vec![format!("cannot read {}: {}", input.display(), chain(&e))];
+            shared.tell(Input::FailJob { job, errors }).await;
+        }
+        Ok(Err(e)) => warn!(%job, "the source cannot be hashed: {}", chain(&e)),
+        Err(e) => warn!(%job, "the source cannot be hashed: {e}"),
+    }
 }

@@ -17,7 +17,7 @@ use dmc_store::{Batch, Kv, StoreError, Table, decode, encode};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::media::plan::Plan;
+use crate::media::plan::{Plan, Rung};
 use crate::media::streams::Probe;
 use crate::paths::AnyPath;
 
@@ -107,7 +107,12 @@ pub struct Request {
     pub errors: Vec<String>,
     /// What the person should know: what cannot be kept, what was done another way.
     pub notes: Vec<String>,
-    /// The proof, once the result is published.
+    /// How the film is shared out, once that is planned.
+    pub rung: Option<Rung>,
+    /// The verified file that is about to get its name, by device and inode: after a crash between
+    /// the name and the record of it, this tells a published result from somebody else's file.
+    pub publishing: Option<(u64, u64)>,
+    /// The proof, once the result is verified.
     pub proof: Option<Proof>,
 }
 
@@ -144,6 +149,10 @@ pub struct Entry {
 /// All jobs that persons asked this agent for.
 pub struct JobBook {
     entries: Mutex<BTreeMap<JobId, Entry>>,
+    /// One save at a time, so that the disk never keeps an older request than the memory.
+    saving: tokio::sync::Mutex<()>,
+    /// Ends the IO of all jobs.
+    stop: CancellationToken,
     kv: Kv,
     dir: PathBuf,
 }
@@ -155,8 +164,8 @@ pub fn now_ms() -> i64 {
 }
 
 impl JobBook {
-    /// Reads all requests. `dir` keeps the plans.
-    pub fn open(kv: Kv, dir: PathBuf) -> Result<JobBook, StoreError> {
+    /// Reads all requests. `dir` keeps the plans; `stop` ends the IO of all jobs.
+    pub fn open(kv: Kv, dir: PathBuf, stop: CancellationToken) -> Result<JobBook, StoreError> {
         let mut entries = BTreeMap::new();
         let mut from: Option<Vec<u8>> = None;
         loop {
@@ -165,10 +174,11 @@ impl JobBook {
             from = Some(last.clone());
             for (_, value) in page {
                 let request: Request = decode(SCHEMA, &value)?;
-                entries.insert(request.id, Entry::new(request));
+                entries.insert(request.id, Entry::new(request, &stop));
             }
         }
-        Ok(JobBook { entries: Mutex::new(entries), kv, dir })
+        let saving = tokio::sync::Mutex::default();
+        Ok(JobBook { entries: Mutex::new(entries), saving, stop, kv, dir })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Entry>> {
@@ -179,7 +189,7 @@ impl JobBook {
     /// Adds a job; it is durable when this returns.
     pub async fn add(&self, request: Request) -> Result<(), StoreError> {
         self.save(&request).await?;
-        self.lock().insert(request.id, Entry::new(request));
+        self.lock().insert(request.id, Entry::new(request, &self.stop));
         Ok(())
     }
 
@@ -205,6 +215,7 @@ impl JobBook {
         id: JobId,
         change: impl FnOnce(&mut Request),
     ) -> Result<(), StoreError> {
+        let _one_at_a_time = self.saving.lock().await;
         let changed = self.with(id, |entry| {
             change(&mut entry.request);
             entry.request.updated_ms = now_ms();
@@ -220,7 +231,7 @@ impl JobBook {
     pub fn renew_token(&self, id: JobId) {
         self.with(id, |entry| {
             if entry.token.is_cancelled() {
-                entry.token = CancellationToken::new();
+                entry.token = self.stop.child_token();
                 entry.verifying = Arc::default();
             }
         });
@@ -289,7 +300,7 @@ impl JobBook {
 }
 
 impl Entry {
-    fn new(request: Request) -> Entry {
-        Entry { request, planned: None, token: CancellationToken::new(), verifying: Arc::default() }
+    fn new(request: Request, stop: &CancellationToken) -> Entry {
+        Entry { request, planned: None, token: stop.child_token(), verifying: Arc::default() }
     }
 }

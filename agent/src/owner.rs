@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dmc_protocol::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
+use dmc_protocol::media::TaskSpec;
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{Failure, FailureKind, TaskResult};
+use dmc_protocol::record::JobState;
 use dmc_store::Import;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -77,6 +79,11 @@ fn scene(shared: &Shared, job: JobId) -> Option<Result<Scene, String>> {
 }
 
 impl Scene {
+    /// How a task is done in the plan that this scene was set for.
+    fn spec(&self, task: u32) -> Option<TaskSpec> {
+        self.planned.plan.tasks.get(task as usize).cloned()
+    }
+
     /// A source that changed since it was read is never mixed with what it was before.
     fn source_unchanged(&self) -> Result<(), String> {
         match Stamp::of(&self.input) {
@@ -111,6 +118,24 @@ pub fn cut(shared: Arc<Shared>, task: TaskId) {
     });
 }
 
+/// What cannot be cut may still be done another way; a full disk or a changed source cannot.
+async fn cut_failed(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    task: TaskId,
+    error: MediaError,
+) -> Result<Option<BlobRef>, String> {
+    if error.is_cancelled() {
+        return Ok(None);
+    }
+    scene.source_unchanged()?;
+    if error.is_disk_full() {
+        return Err(chain(&error));
+    }
+    demote(shared, scene, task, scene.spec(task.index), &chain(&error)).await;
+    Ok(None)
+}
+
 async fn cut_piece(
     shared: &Arc<Shared>,
     scene: &Scene,
@@ -140,7 +165,7 @@ async fn cut_piece(
         }
         Err(e) => {
             let _ = std::fs::remove_file(&out);
-            if e.is_cancelled() { Ok(None) } else { Err(chain(&e)) }
+            cut_failed(shared, scene, task, e).await
         }
     }
 }
@@ -173,18 +198,28 @@ pub fn job_over(shared: Arc<Shared>, job: JobId) {
     tasks.spawn(async move {
         let _ = shared.jobs.change(job, |request| request.phase = Phase::Over).await;
         shared.jobs.unload(job);
-        // Nobody needs the source from this agent any more.
-        let source = shared.ask(move |mesh, _| {
-            let source = mesh.jobs().get(job)?.record.source?;
-            let mut open = mesh.jobs().iter().filter(|job| !job.record.state.is_over());
-            (!open.any(|job| job.record.source == Some(source))).then_some(source)
-        });
-        if let Some(source) = source.await.flatten()
-            && let Err(e) = shared.store.blobs.remove_external(source.id)
-        {
-            warn!("the source stays listed: {}", chain(&e));
-        }
+        unlist_source(&shared, job).await;
     });
+}
+
+/// Once a job is done, nobody needs its source from this agent any more. A failed or cancelled one
+/// keeps it: it may be tried again.
+async fn unlist_source(shared: &Shared, job: JobId) {
+    let source = shared.ask(move |mesh, _| {
+        let done = mesh.jobs().get(job).filter(|job| job.record.state == JobState::Done)?;
+        let source = done.record.source?;
+        let mut open = mesh.jobs().iter().filter(|job| job.record.state != JobState::Done);
+        (!open.any(|job| job.record.source == Some(source))).then_some(source)
+    });
+    let Some(source) = source.await.flatten() else { return };
+    let path = shared.jobs.with(job, |entry| entry.request.input.clone());
+    // A job that is only being planned has listed it already, perhaps, and not told so yet.
+    let wanted = shared.jobs.requests().into_iter().any(|request| {
+        request.phase != Phase::Over && request.id != job && Some(&request.input) == path.as_ref()
+    });
+    if !wanted && let Err(e) = shared.store.blobs.remove_external(source.id) {
+        warn!("the source stays listed: {}", chain(&e));
+    }
 }
 
 /// Fetches a result and verifies it.
@@ -211,7 +246,9 @@ pub fn fetch(
             Decided::Good => shared.tell(Input::ResultGood { attempt, task }).await,
             Decided::Bad(failure) => {
                 warn!(%task, worker = %from.short(), "result refused: {}", failure.reason);
-                release_part(&shared, task, result).await;
+                if failure.kind.blames() {
+                    release_part(&shared, task, result).await;
+                } // else it is fetched again, and what came of it is kept
                 shared.tell(Input::ResultBad { attempt, task, failure }).await;
             }
             Decided::Demote(suspect, why) => {
@@ -221,7 +258,8 @@ pub fn fetch(
                     // This result is good; its neighbour is not.
                     shared.tell(Input::ResultGood { attempt, task }).await;
                 }
-                demote(&shared, &scene, TaskId { job: task.job, index: suspect }, &why).await;
+                let task = TaskId { job: task.job, index: suspect };
+                demote(&shared, &scene, task, scene.spec(suspect), &why).await;
             }
         }
     });
@@ -345,8 +383,15 @@ async fn linked(plan: &Plan, task: u32, before: &Path, after: &Path) -> Result<(
     }
 }
 
-/// Has a task done one rung lower.
-async fn demote(shared: &Arc<Shared>, scene: &Scene, task: TaskId, why: &str) {
+/// Has a task done one rung lower. `judged` is the way that did not do: when the plan has another
+/// one by now, somebody was faster, and nothing is left to do.
+async fn demote(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    task: TaskId,
+    judged: Option<TaskSpec>,
+    why: &str,
+) {
     info!(%task, "to be done another way: {why}");
     let Some(verifying) = shared.jobs.with(task.job, |entry| Arc::clone(&entry.verifying)) else {
         return;
@@ -354,6 +399,10 @@ async fn demote(shared: &Arc<Shared>, scene: &Scene, task: TaskId, why: &str) {
     let mut verified = verifying.lock().await;
     // Another result may have led to a new plan meanwhile.
     let Some(planned) = shared.jobs.planned(task.job) else { return };
+    let planned_now = planned.plan.tasks.get(task.index as usize);
+    if judged.is_none() || planned_now != judged.as_ref() {
+        return;
+    }
     let index = crate::media::index::index(&scene.tools, &scene.input, &planned.probe).await;
     let index = match index {
         Ok(index) => index,
@@ -384,11 +433,19 @@ async fn demote(shared: &Arc<Shared>, scene: &Scene, task: TaskId, why: &str) {
     };
     verified.proofs.remove(&task.index);
     verified.extradata.remove(&task.index);
+    if scene.token.is_cancelled() {
+        return; // what nobody will do need not be planned
+    }
+    let rung = plan.rung;
     let next = Planned { probe: planned.probe.clone(), plan };
     if let Err(e) = shared.jobs.save_plan(task.job, next) {
         return fail(shared, task.job, format!("cannot save the plan: {e}")).await;
     }
-    let _ = shared.jobs.change(task.job, |request| request.note(note)).await;
+    let noted = shared.jobs.change(task.job, |request| {
+        request.note(note);
+        request.rung = Some(rung);
+    });
+    let _ = noted.await;
     shared.tell(input).await;
 }
 
@@ -401,20 +458,29 @@ pub fn join(shared: Arc<Shared>, job: JobId) {
             Some(Err(error)) => return fail(&shared, job, error).await,
             None => return,
         };
+        if is_published(&shared, &scene, job) {
+            return shared.tell(Input::Joined(job)).await;
+        }
         let temp = publish::temp_path(&scene.output, &job.to_string());
         let joined = tokio::select! {
-            joined = join_and_publish(&shared, &scene, job, &temp) => joined,
+            joined = join_and_verify(&shared, &scene, job, &temp) => joined,
             () = scene.token.cancelled() => Err(Ended::Cancelled),
-            () = shared.stop.cancelled() => Err(Ended::Cancelled),
         };
-        match joined {
+        // From here on nothing is cut short: the file gets its name, and that is kept, or not.
+        let published = match joined {
+            Ok(proof) => publish_result(&shared, &scene, job, &temp, proof).await,
+            Err(ended) => Err(ended),
+        };
+        match published {
             Ok(()) => shared.tell(Input::Joined(job)).await,
             Err(ended) => {
                 let _ = std::fs::remove_file(&temp);
                 match ended {
                     Ended::Cancelled => debug!(%job, "joining was cancelled"),
                     Ended::Failed(error) => fail(&shared, job, error).await,
-                    Ended::Suspect(task, why) => demote(&shared, &scene, task, &why).await,
+                    Ended::Suspect(task, why) => {
+                        demote(&shared, &scene, task, scene.spec(task.index), &why).await;
+                    }
                 }
             }
         }
@@ -433,12 +499,53 @@ impl From<MediaError> for Ended {
     }
 }
 
-async fn join_and_publish(
+/// Whether a run that was cut short had published the result already.
+fn is_published(shared: &Shared, scene: &Scene, job: JobId) -> bool {
+    let publishing = shared.jobs.with(job, |entry| entry.request.publishing).flatten();
+    publishing.is_some() && inode(&scene.output) == publishing
+}
+
+/// Device and inode: the name of a file that a rename does not change.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
+async fn publish_result(
     shared: &Arc<Shared>,
     scene: &Scene,
     job: JobId,
     temp: &Path,
+    proof: Proof,
 ) -> Result<(), Ended> {
+    let publishing = inode(temp);
+    let kept = shared.jobs.change(job, |request| {
+        request.phase = Phase::Publishing;
+        request.publishing = publishing;
+        request.proof = Some(proof);
+    });
+    kept.await.map_err(|e| Ended::Failed(chain(&e)))?;
+    let (from, to, source) = (temp.to_owned(), scene.output.clone(), scene.input.clone());
+    let overwrite = scene.overwrite;
+    let published =
+        tokio::task::spawn_blocking(move || publish::publish(&from, &to, &source, overwrite));
+    let published = match published.await {
+        Ok(published) => published.map_err(Ended::from),
+        Err(e) => Err(Ended::Failed(e.to_string())),
+    };
+    if published.is_err() {
+        let _ = shared.jobs.change(job, |request| request.proof = None).await;
+    }
+    published
+}
+
+async fn join_and_verify(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    job: JobId,
+    temp: &Path,
+) -> Result<Proof, Ended> {
     let phase = async |phase: Phase| {
         let _ = shared.jobs.change(job, |request| request.phase = phase).await;
     };
@@ -459,22 +566,15 @@ async fn join_and_publish(
     let probe = &scene.planned.probe;
     let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
     scene.source_unchanged().map_err(Ended::Failed)?;
-    phase(Phase::Publishing).await;
-    publish::publish(temp, &scene.output, &scene.input, scene.overwrite)?;
     let streams =
         report.streams.iter().map(|(kind, count)| format!("{count} {kind:?}").to_lowercase());
-    let proof = Proof {
+    Ok(Proof {
         frames: report.frames,
         pts_error_us_max: report.max_pts_error_us,
         pixels_equal: report.pixels_equal,
         streams: streams.collect(),
         bytes: report.bytes,
-    };
-    let kept = shared.jobs.change(job, |request| {
-        request.proof = Some(proof);
-        request.phase = Phase::Over;
-    });
-    kept.await.map_err(|e| Ended::Failed(chain(&e)))
+    })
 }
 
 async fn committed(shared: &Shared, job: JobId) -> Result<Vec<TaskResult>, Ended> {
@@ -513,7 +613,14 @@ pub fn lower(shared: Arc<Shared>, task: TaskId, reason: String) {
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
         match scene(&shared, task.job) {
-            Some(Ok(scene)) => demote(&shared, &scene, task, &reason).await,
+            Some(Ok(scene)) => {
+                let judged = shared.ask(move |mesh, _| {
+                    let job = mesh.jobs().get(task.job)?;
+                    Some(job.tasks.get(task.index as usize)?.record.spec.clone())
+                });
+                let judged = judged.await.flatten();
+                demote(&shared, &scene, task, judged, &reason).await;
+            }
             Some(Err(error)) => fail(&shared, task.job, error).await,
             None => {}
         }

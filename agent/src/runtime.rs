@@ -161,6 +161,8 @@ pub struct Parts {
     pub jobs: JobBook,
     /// What this agent says of itself.
     pub info: AgentInfo,
+    /// Ends everything that runs beside the loop.
+    pub stop: CancellationToken,
 }
 
 /// The channel into the loop.
@@ -190,7 +192,7 @@ impl Runtime {
             info: Mutex::new(parts.info),
             attempts: Mutex::default(),
             tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            stop: parts.stop,
             started: Instant::now(),
             events,
         });
@@ -208,7 +210,14 @@ impl Runtime {
     }
 
     /// Runs until told to stop, or until the disk no longer keeps what it is told.
-    pub async fn run(mut self) -> Result<(), StoreError> {
+    pub async fn run(self) -> Result<(), StoreError> {
+        let stop = self.shared.stop.clone();
+        let ended = self.turn().await;
+        stop.cancel();
+        ended
+    }
+
+    async fn turn(mut self) -> Result<(), StoreError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut swept = Instant::now();
@@ -295,7 +304,13 @@ impl Runtime {
     }
 
     /// Makes the records durable, then does everything else, in order.
-    async fn perform(&mut self, outputs: Vec<Output>) -> Result<(), StoreError> {
+    async fn perform(&mut self, mut outputs: Vec<Output>) -> Result<(), StoreError> {
+        while let Some(at) = outputs.iter().position(|output| *output == Output::NeedIds) {
+            outputs.remove(at);
+            let ids = (0..IDS_BATCH).map(|_| AttemptId(rand::random())).collect();
+            // Grants that waited for ids.
+            outputs.extend(self.mesh.handle(self.shared.now(), Input::Ids(ids)));
+        }
         let mut batch = Batch::new();
         for output in &outputs {
             match output {
@@ -316,20 +331,11 @@ impl Runtime {
         Ok(())
     }
 
-    async fn effect(&mut self, output: Output) {
+    async fn effect(&self, output: Output) {
         let shared = Arc::clone(&self.shared);
         match output {
-            Output::Save(_) | Output::Erase(_) => {} // done
+            Output::Save(_) | Output::Erase(_) | Output::NeedIds => {} // done
             Output::Send { to, message } => shared.net.send(to, message).await,
-            Output::NeedIds => {
-                let ids = (0..IDS_BATCH).map(|_| AttemptId(rand::random())).collect();
-                let now = shared.now();
-                let outputs = self.mesh.handle(now, Input::Ids(ids));
-                // Grants that waited for ids.
-                if let Err(e) = Box::pin(self.perform(outputs)).await {
-                    error!("state cannot be saved: {e}");
-                }
-            }
             Output::Changed(job) => debug!(%job, "changed"),
             Output::Cut(task) => owner::cut(shared, task),
             Output::ReleasePiece { task, blob } => owner::release_piece(shared, task, blob),
@@ -374,6 +380,7 @@ impl Runtime {
         self.shared.tasks.close();
         // Tasks may still report; nobody listens, and they must not wait for us.
         self.inbox.close();
+        while self.inbox.try_recv().is_ok() {}
         let grace = Duration::from_secs(self.shared.settings.stop_grace_s.max(1));
         if tokio::time::timeout(grace, self.shared.tasks.wait()).await.is_err() {
             error!("some work did not end in {grace:?}");

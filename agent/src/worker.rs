@@ -43,8 +43,9 @@ pub fn fetch_input(shared: Arc<Shared>, attempt: AttemptId, owner: AgentId, blob
     tasks.spawn(async move {
         let holder = input_holder(attempt);
         let fetched = tokio::select! {
-            fetched = fetch_blob(&shared, owner, blob, &holder, Duration::MAX) => fetched,
+            biased;
             () = token.cancelled() => return,
+            fetched = fetch_blob(&shared, owner, blob, &holder, Duration::MAX) => fetched,
         };
         let input = match fetched {
             Ok(()) => Input::InputReady(attempt),
@@ -129,7 +130,11 @@ pub fn run(shared: Arc<Shared>, attempt: AttemptId, task: TaskId, spec: TaskSpec
         let started = Instant::now();
         let done = encode(&shared, attempt, &spec, blob, &token).await;
         let input = match done {
-            Ok(_) | Err(_) if token.is_cancelled() => return,
+            // Its discard did not know of the result yet.
+            Ok(result) if token.is_cancelled() => {
+                return discard(shared, attempt, blob, Some(result));
+            }
+            Err(_) if token.is_cancelled() => return,
             Ok(result) => {
                 shared.measured(spec.class(), spec.work_units(), result.encode_ms).await;
                 let seconds = started.elapsed().as_secs_f32();

@@ -1,12 +1,12 @@
 //! `dmc agent`.
 
 use dmc_agent::agent::{self, Running};
-use dmc_agent::config::Settings;
+use dmc_agent::config::{Door, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::AgentArgs;
 use super::client::Place;
-use super::{End, show};
+use super::{End, Usage, show};
 
 /// The command line wins over the file and the environment.
 pub(crate) fn settings(place: &Place, options: AgentArgs) -> anyhow::Result<Settings> {
@@ -22,6 +22,12 @@ pub(crate) fn settings(place: &Place, options: AgentArgs) -> anyhow::Result<Sett
     settings.slots = options.slots.unwrap_or(settings.slots);
     settings.door = options.door.unwrap_or(settings.door);
     settings.discovery &= !options.no_discovery;
+    if settings.door == Door::Closed {
+        // Better said than ignored: the person would believe to be safe.
+        let why = "the door cannot be closed yet: every agent that reaches this one is a member; \
+                   bind --listen to a network that you trust, or block the port";
+        return Err(Usage(why.to_owned()).into());
+    }
     Ok(settings)
 }
 
@@ -40,7 +46,7 @@ pub(crate) async fn run(place: &Place, options: AgentArgs) -> anyhow::Result<End
     match why {
         None => {
             tracing::info!("stopping; once more to stop at once");
-            stop(running).await;
+            stop(running).await?;
             Ok(End::Done)
         }
         Some(why) => anyhow::bail!("the agent ended: {why}"),
@@ -48,9 +54,12 @@ pub(crate) async fn run(place: &Place, options: AgentArgs) -> anyhow::Result<End
 }
 
 /// Stops gracefully; a second signal ends at once.
-pub(crate) async fn stop(running: Running) {
+pub(crate) async fn stop(running: Running) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         () = running.stop() => {}
         _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
+    Ok(())
 }

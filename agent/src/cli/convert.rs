@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use dmc_agent::agent::{self, Running};
+use dmc_agent::agent;
 use dmc_agent::http::views::JobView;
 use dmc_agent::intake::{Wish, container_of};
 use dmc_agent::paths::AnyPath;
@@ -35,19 +35,17 @@ pub(crate) async fn run(place: &Place, mut options: ConvertArgs) -> anyhow::Resu
         return convert(&client, wishes, options.detach, true).await;
     }
     let settings = super::agent::settings(place, std::mem::take(&mut options.agent))?;
-    let running = agent::start(&place.data_dir, settings).await?;
+    let mut running = agent::start(&place.data_dir, settings).await?;
     if running.shared.settings.discovery {
         tokio::time::sleep(MEET).await;
     }
-    let ended = convert_here(place, &running, wishes).await;
-    super::agent::stop(running).await;
-    ended
-}
-
-async fn convert_here(place: &Place, running: &Running, wishes: Vec<Wish>) -> anyhow::Result<End> {
-    tracing::debug!(api = %running.api, "no agent was running; one runs in this process");
     let client = Client::connect(place).await?;
-    convert(&client, wishes, false, false).await
+    let ended = tokio::select! {
+        ended = convert(&client, wishes, false, false) => ended,
+        why = running.ended() => return Err(anyhow::anyhow!("the agent in this process ended: {why}")),
+    };
+    super::agent::stop(running).await?;
+    ended
 }
 
 /// What is wrong in the words alone is said before anything is started.

@@ -136,7 +136,8 @@ fn read_id(text: &str) -> Result<JobId, Problem> {
 }
 
 async fn one(shared: &Arc<Shared>, id: &str) -> Result<JobView, Problem> {
-    views::job(shared, read_id(id)?).await.ok_or_else(|| Problem::no_job(id))
+    let view = views::job(shared, read_id(id)?).await;
+    view.ok_or_else(|| if shared.stop.is_cancelled() { stopping() } else { Problem::no_job(id) })
 }
 
 async fn show_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {

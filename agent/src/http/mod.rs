@@ -80,14 +80,10 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<SocketAddr, H
         let path = shared.data_dir.join(name);
         write_private(&path, bytes).map_err(|source| HttpError::Write { path, source })
     };
-    let token = match std::fs::read_to_string(shared.data_dir.join(TOKEN_FILE)) {
-        Ok(token) if token.len() >= 32 => token,
-        _ => {
-            let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-            write(TOKEN_FILE, token.as_bytes())?;
-            token
-        }
-    };
+    // A new one at every start: one that was said to somebody who took the port of an agent that
+    // died is worth nothing.
+    let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+    write(TOKEN_FILE, token.as_bytes())?;
     let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
     let api =
         listener.local_addr().map_err(|source| HttpError::Listen { addr: unknown, source })?;

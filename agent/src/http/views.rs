@@ -305,7 +305,7 @@ pub async fn jobs(shared: &Arc<Shared>) -> Option<Vec<JobView>> {
         requests
             .map(|request| {
                 let core = cores.remove(&request.id).unwrap_or_default();
-                assemble(shared, request, core)
+                assemble(request, core)
             })
             .collect(),
     )
@@ -317,7 +317,7 @@ pub async fn job(shared: &Arc<Shared>, id: JobId) -> Option<JobView> {
         shared.ask(move |mesh, now| mesh.jobs().get(id).map(|job| core_of(mesh, now, job, true)));
     let core = core.await?.unwrap_or_default();
     let request = shared.jobs.with(id, |entry| entry.request.clone())?;
-    Some(assemble(shared, request, core))
+    Some(assemble(request, core))
 }
 
 fn core_of(mesh: &Mesh, now: Time, job: &Job, with_tasks: bool) -> Core {
@@ -475,7 +475,7 @@ fn task_view(mesh: &Mesh, task: &Task, source: bool) -> TaskView {
     }
 }
 
-fn assemble(shared: &Shared, request: Request, core: Core) -> JobView {
+fn assemble(request: Request, core: Core) -> JobView {
     let mut errors = request.errors.clone();
     let (status, phase) = match &core.state {
         _ if !errors.is_empty() => ("finished_with_errors", "over"),
@@ -498,7 +498,7 @@ fn assemble(shared: &Shared, request: Request, core: Core) -> JobView {
         Some(JobState::Active) if core.waiting.is_some() => ("in_progress", "waiting"),
         Some(JobState::Active) => ("in_progress", "encoding"),
     };
-    let rung = shared.jobs.planned(request.id).map(|planned| match planned.plan.rung {
+    let rung = request.rung.map(|rung| match rung {
         crate::media::plan::Rung::Pieces => "pieces",
         crate::media::plan::Rung::Seek => "seek",
         crate::media::plan::Rung::Whole => "whole",

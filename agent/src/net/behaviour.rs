@@ -1,6 +1,6 @@
 //! The libp2p swarm and the task that owns it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub(super) struct Node {
     numbers: u64,
     blobs: Blobs,
     events: mpsc::Sender<NetEvent>,
+    /// Events that wait for room: this task must never wait for the runtime, which waits for it.
+    pending: VecDeque<NetEvent>,
     commands: mpsc::Sender<Command>,
     inbox: mpsc::Receiver<Command>,
 }
@@ -91,6 +93,7 @@ impl Node {
             numbers: 0,
             blobs,
             events,
+            pending: VecDeque::new(),
             commands,
             inbox,
         })
@@ -104,14 +107,20 @@ impl Node {
     pub(super) async fn run(mut self) {
         let mut tick = tokio::time::interval(DIAL_TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let events = self.events.clone();
         loop {
             tokio::select! {
-                event = self.swarm.select_next_some() => self.on_swarm(event).await,
+                Ok(room) = events.reserve(), if !self.pending.is_empty() => {
+                    if let Some(event) = self.pending.pop_front() {
+                        room.send(event);
+                    }
+                }
+                event = self.swarm.select_next_some() => self.on_swarm(event),
                 Some((peer, stream)) = self.control_streams.next() => self.accept_control(peer, stream),
                 Some((peer, stream)) = self.blob_streams.next() => self.accept_blobs(peer, stream),
                 command = self.inbox.recv() => match command {
                     Some(Command::Close { done }) => return self.close(done).await,
-                    Some(command) => self.on_command(command).await,
+                    Some(command) => self.on_command(command),
                     None => return,
                 },
                 _ = tick.tick() => self.dial_due(),
@@ -119,7 +128,7 @@ impl Node {
         }
     }
 
-    async fn on_command(&mut self, command: Command) {
+    fn on_command(&mut self, command: Command) {
         match command {
             Command::Send { to, message } => self.send(to, &message),
             Command::Know { peer, addresses } => {
@@ -129,14 +138,13 @@ impl Node {
             Command::Forget { peer } => self.dialer.forget(peer),
             Command::StreamUp { peer, outbox, number } => {
                 self.numbers += 1;
-                let first = self.outboxes.get(&peer).is_none_or(BTreeMap::is_empty);
                 self.outboxes.entry(peer).or_default().insert(self.numbers, outbox);
-                if first {
-                    let _ = self.events.send(NetEvent::Up(peer)).await;
-                }
+                // Also when an older stream is registered: that one may be dead, and what was
+                // said on it lost.
+                self.pending.push_back(NetEvent::Up(peer));
                 let _ = number.send(self.numbers);
             }
-            Command::StreamDown { peer, number } => self.on_stream_down(peer, number).await,
+            Command::StreamDown { peer, number } => self.on_stream_down(peer, number),
             Command::Disconnect { peer } => {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
@@ -144,13 +152,13 @@ impl Node {
         }
     }
 
-    async fn on_stream_down(&mut self, peer: AgentId, number: u64) {
+    fn on_stream_down(&mut self, peer: AgentId, number: u64) {
         let Some(open) = self.outboxes.get_mut(&peer) else { return };
         if open.remove(&number).is_none() || !open.is_empty() {
             return;
         }
         self.outboxes.remove(&peer);
-        let _ = self.events.send(NetEvent::Down(peer)).await;
+        self.pending.push_back(NetEvent::Down(peer));
         // A connection without a control stream is useless: begin anew.
         if let Some(peer) = crate::identity::peer_id(peer) {
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -163,7 +171,7 @@ impl Node {
             Ok(frame) => frame,
             Err(e) => return warn!(peer = %to, message = message.name(), "not sent: {e}"),
         };
-        let Some((&number, outbox)) = open.iter().next() else { return };
+        let Some((&number, outbox)) = open.iter().next_back() else { return };
         if outbox.try_send(frame).is_err() {
             // Full or closed: a peer that takes nothing is as good as gone. Dropping the sender
             // ends the stream's task, which reports the end.
@@ -178,15 +186,15 @@ impl Node {
         }
     }
 
-    async fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 if let Some(addr) = socket_addr(&address) {
-                    let _ = self.events.send(NetEvent::Listening(addr)).await;
+                    self.pending.push_back(NetEvent::Listening(addr));
                 }
             }
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
-                self.on_connected(peer_id, &endpoint).await;
+                self.on_connected(peer_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.dialer.disconnected(Instant::now(), peer_id);
@@ -197,6 +205,11 @@ impl Node {
             } => {
                 self.dialer.is_self(&address);
             }
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: Some(peer),
+                error: DialError::WrongPeerId { address, .. },
+                ..
+            } => self.dialer.is_another(Instant::now(), peer, &address),
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 debug!(peer = ?peer_id, "cannot connect: {error}");
             }
@@ -212,7 +225,7 @@ impl Node {
         }
     }
 
-    async fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
+    fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
         let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else {
             info!(%peer, "refused: not a member of the mesh");
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -227,7 +240,7 @@ impl Node {
             return; // the dialling side opens the control stream
         };
         if let Some(addr) = socket_addr(address) {
-            let _ = self.events.send(NetEvent::Reached(id, addr)).await;
+            self.pending.push_back(NetEvent::Reached(id, addr));
         }
         let (streams, events, commands) =
             (self.streams(), self.events.clone(), self.commands.clone());

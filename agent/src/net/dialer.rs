@@ -94,10 +94,7 @@ impl Dialer {
     /// A connection was made. The address that was dialled belongs to this peer from now on.
     pub(super) fn connected(&mut self, now: Instant, peer: PeerId, dialled: Option<&Multiaddr>) {
         if let Some(address) = dialled {
-            let bare: Multiaddr = address
-                .iter()
-                .filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_)))
-                .collect();
+            let bare = without_peer(address);
             let permanent = self.entries.remove(&Target::Address(bare.clone())).is_some();
             self.know(now, Some(peer), vec![bare]);
             if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
@@ -118,6 +115,17 @@ impl Dialer {
         }
     }
 
+    /// Somebody else answers at the address of a peer: it was reinstalled, or its address was given
+    /// away. An address that a person named is dialled again, whoever is there.
+    pub(super) fn is_another(&mut self, now: Instant, peer: PeerId, address: &Multiaddr) {
+        let bare = without_peer(address);
+        let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) else { return };
+        entry.addresses.retain(|known| *known != bare);
+        if entry.permanent {
+            self.know(now, None, vec![bare]);
+        }
+    }
+
     /// An address turned out to be this agent itself.
     pub(super) fn is_self(&mut self, address: &Multiaddr) {
         self.entries.remove(&Target::Address(address.clone()));
@@ -135,6 +143,11 @@ impl Dialer {
         })
         .collect()
     }
+}
+
+fn without_peer(address: &Multiaddr) -> Multiaddr {
+    let parts = address.iter();
+    parts.filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect()
 }
 
 #[cfg(test)]
@@ -160,6 +173,9 @@ mod tests {
         assert!(dialer.due(late).is_empty(), "backs off");
         dialer.forget(other);
         assert_eq!(dialer.due(late + FIRST_DELAY).len(), 1, "a person's address stays");
+        dialer.is_another(late, other, &address(1));
+        let due = dialer.due(late + LONGEST_DELAY);
+        assert_eq!(due, vec![(Target::Address(address(1)), vec![address(1)])], "a new agent there");
     }
 
     #[test]

@@ -205,6 +205,7 @@ fn end_task(task: &mut Task, out: &mut Vec<Output>) {
     let id = task.record.id;
     task.leases.clear();
     task.cutting = false;
+    task.lowering = false;
     let mut attempts = std::mem::take(&mut task.record.leases);
     attempts.append(&mut task.record.expired);
     if let Some((attempt, worker, result)) = task.fetching.take() {

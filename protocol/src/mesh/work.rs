@@ -238,7 +238,9 @@ impl Mesh {
         out: &mut Vec<Output>,
     ) {
         let Some(held) = self.work.held.get_mut(&attempt) else {
-            return; // cancelled meanwhile; its discard is already under way
+            // Cancelled meanwhile, and the discard did not know of the result.
+            out.push(Output::Discard { attempt, blob: result.media, result: Some(result) });
+            return;
         };
         held.stage = Stage::Done { result, since: now };
         held.record.state = WorkState::Done(result);
