@@ -139,7 +139,7 @@ fn bar() -> Kind {
     };
     let all = MultiProgress::new();
     let bar = all.add(ProgressBar::new(BAR_PARTS));
-    bar.set_style(style("{prefix}\n{bar:40.cyan/blue} {percent_precise:>7} %  {msg}"));
+    bar.set_style(style("{prefix}\n{bar:40.cyan/blue} {percent:>3} %  {msg}"));
     let agents = all.add(ProgressBar::new_spinner());
     agents.set_style(style("{msg}"));
     let note = all.add(ProgressBar::new_spinner());

@@ -32,7 +32,7 @@ pub(crate) async fn look(path: &Path) -> Result<(u64, Sniffed), MediaError> {
         _ => MediaError::io("read", path, error),
     })?;
     if metadata.is_dir() {
-        let next = "Give the files in it, or watch it with `dmc watch add`";
+        let next = "Give the files in it, as in DIR/*.mkv";
         return Err(MediaError::refused(path, "it is a directory", next));
     }
     if !metadata.is_file() {

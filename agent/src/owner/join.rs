@@ -1,0 +1,177 @@
+//! Joins the results, verifies the whole, and gives it its name.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dmc_protocol::id::{BlobRef, JobId, TaskId};
+use dmc_protocol::mesh::Input;
+use dmc_protocol::message::TaskResult;
+use tracing::debug;
+
+use crate::jobs::{Phase, Proof};
+use crate::media::run::TaskOutput;
+use crate::media::{MediaError, join as joining, publish, verify};
+use crate::runtime::Shared;
+use crate::worker::chain;
+
+use super::check::linked;
+use super::{Scene, demote, fail, scene};
+
+/// Joins the results, verifies the whole, publishes it.
+pub fn join(shared: Arc<Shared>, job: JobId) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let scene = match scene(&shared, job) {
+            Some(Ok(scene)) => scene,
+            Some(Err(error)) => return fail(&shared, job, error).await,
+            None => return,
+        };
+        if is_published(&shared, &scene, job) {
+            return shared.tell(Input::Joined(job)).await;
+        }
+        let temp = publish::temp_path(&scene.output, &job.to_string());
+        let joined = tokio::select! {
+            joined = join_and_verify(&shared, &scene, job, &temp) => joined,
+            () = scene.token.cancelled() => Err(Ended::Cancelled),
+        };
+        // From here on nothing is cut short: the file gets its name, and that is kept, or not.
+        let published = match joined {
+            Ok(proof) => publish_result(&shared, &scene, job, &temp, proof).await,
+            Err(ended) => Err(ended),
+        };
+        match published {
+            Ok(()) => shared.tell(Input::Joined(job)).await,
+            Err(ended) => {
+                let _ = std::fs::remove_file(&temp);
+                match ended {
+                    Ended::Cancelled => debug!(%job, "joining was cancelled"),
+                    Ended::Failed(error) => fail(&shared, job, error).await,
+                    Ended::Suspect(task, why) => {
+                        demote(&shared, &scene, task, scene.spec(task.index), &why).await;
+                    }
+                }
+            }
+        }
+    });
+}
+
+enum Ended {
+    Cancelled,
+    Failed(String),
+    Suspect(TaskId, String),
+}
+
+impl From<MediaError> for Ended {
+    fn from(error: MediaError) -> Ended {
+        if error.is_cancelled() { Ended::Cancelled } else { Ended::Failed(chain(&error)) }
+    }
+}
+
+/// Whether a run that was cut short had published the result already.
+fn is_published(shared: &Shared, scene: &Scene, job: JobId) -> bool {
+    let publishing = shared.jobs.with(job, |entry| entry.request.publishing).flatten();
+    publishing.is_some() && inode(&scene.output) == publishing
+}
+
+/// Device and inode: the name of a file that a rename does not change.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
+async fn publish_result(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    job: JobId,
+    temp: &Path,
+    proof: Proof,
+) -> Result<(), Ended> {
+    let publishing = inode(temp);
+    let kept = shared.jobs.change(job, |request| {
+        request.phase = Phase::Publishing;
+        request.publishing = publishing;
+        request.proof = Some(proof);
+    });
+    kept.await.map_err(|e| Ended::Failed(chain(&e)))?;
+    let (from, to, source) = (temp.to_owned(), scene.output.clone(), scene.input.clone());
+    let overwrite = scene.overwrite;
+    let published =
+        tokio::task::spawn_blocking(move || publish::publish(&from, &to, &source, overwrite));
+    let published = match published.await {
+        Ok(published) => published.map_err(Ended::from),
+        Err(e) => Err(Ended::Failed(e.to_string())),
+    };
+    if published.is_err() {
+        let _ = shared.jobs.change(job, |request| request.proof = None).await;
+    }
+    published
+}
+
+async fn join_and_verify(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    job: JobId,
+    temp: &Path,
+) -> Result<Proof, Ended> {
+    let phase = async |phase: Phase| {
+        let _ = shared.jobs.change(job, |request| request.phase = phase).await;
+    };
+    phase(Phase::Joining).await;
+    let parts = committed(shared, job).await?;
+    let plan = &scene.planned.plan;
+    check_all_links(shared, scene, job, &parts).await?;
+    scene.source_unchanged().map_err(Ended::Failed)?;
+    let path =
+        |blob: BlobRef| shared.store.blobs.path(blob.id).map_err(|e| Ended::Failed(chain(&e)));
+    let results = parts.iter().map(|part| {
+        Ok::<_, Ended>(TaskOutput { media: path(part.media)?, proof: path(part.proof)? })
+    });
+    let results = results.collect::<Result<Vec<_>, _>>()?;
+    let (tools, token) = (&scene.tools, &scene.token);
+    joining::join(tools, plan, &scene.input, &results, temp, |_| {}, token).await?;
+    phase(Phase::Verifying).await;
+    let probe = &scene.planned.probe;
+    let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
+    scene.source_unchanged().map_err(Ended::Failed)?;
+    let there = report.streams.iter().filter(|(_, count)| *count > 0);
+    let streams = there.map(|(kind, count)| format!("{count} {kind:?}").to_lowercase());
+    Ok(Proof {
+        frames: report.frames,
+        pts_error_us_max: report.max_pts_error_us,
+        pixels_equal: report.pixels_equal,
+        streams: streams.collect(),
+        bytes: report.bytes,
+    })
+}
+
+async fn committed(shared: &Shared, job: JobId) -> Result<Vec<TaskResult>, Ended> {
+    let results = shared.ask(move |mesh, _| {
+        let job = mesh.jobs().get(job)?;
+        job.tasks.iter().map(|task| Some(task.record.commit?.result)).collect::<Option<Vec<_>>>()
+    });
+    results.await.flatten().ok_or(Ended::Cancelled)
+}
+
+/// Every segment against the one before it, whatever happened between: after a restart nothing is
+/// taken from memory.
+async fn check_all_links(
+    shared: &Shared,
+    scene: &Scene,
+    job: JobId,
+    parts: &[TaskResult],
+) -> Result<(), Ended> {
+    let proof = |index: u32| {
+        let part = parts.get(index as usize)?;
+        shared.store.blobs.path(part.proof.id).ok()
+    };
+    for pair in scene.planned.plan.video_tasks().windows(2) {
+        let (Some(before), Some(after)) = (proof(pair[0]), proof(pair[1])) else {
+            return Err(Ended::Failed("a committed proof is gone from the store".to_owned()));
+        };
+        if let Err(why) = linked(&scene.planned.plan, pair[1], &before, &after).await {
+            return Err(Ended::Suspect(TaskId { job, index: pair[1] }, why));
+        }
+    }
+    Ok(())
+}
