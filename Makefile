@@ -7,7 +7,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 # command:package, for Debian and Ubuntu.
-TOOLS := ffmpeg:ffmpeg mkvpropedit:mkvtoolnix unshare:util-linux ip:iproute2 nft:nftables \
+TOOLS := ffmpeg:ffmpeg unshare:util-linux ip:iproute2 nft:nftables \
          fc-list:fontconfig python3:python3 mkfs.ext4:e2fsprogs cc:gcc
 FONT  := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
