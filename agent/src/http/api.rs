@@ -14,7 +14,8 @@ use dmc_protocol::id::JobId;
 use dmc_protocol::mesh::Input;
 use serde::{Deserialize, Serialize};
 
-use super::views::{self, JobView, PeerView, StatusView};
+use super::gather;
+use super::views::{JobView, PeerView, StatusView};
 use crate::intake::{self, Refusal, Wish};
 use crate::runtime::Shared;
 use crate::worker::chain;
@@ -120,15 +121,15 @@ fn stopping() -> Problem {
 }
 
 async fn status(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
-    Ok(Json(views::status(&shared).await.ok_or_else(stopping)?))
+    Ok(Json(gather::status(&shared).await.ok_or_else(stopping)?))
 }
 
 async fn peers(State(shared): Agent) -> Result<Json<Vec<PeerView>>, Problem> {
-    Ok(Json(views::peers(&shared).await.ok_or_else(stopping)?))
+    Ok(Json(gather::peers(&shared).await.ok_or_else(stopping)?))
 }
 
 async fn list_jobs(State(shared): Agent) -> Result<Json<Vec<JobView>>, Problem> {
-    Ok(Json(views::jobs(&shared).await.ok_or_else(stopping)?))
+    Ok(Json(gather::jobs(&shared).await.ok_or_else(stopping)?))
 }
 
 fn read_id(text: &str) -> Result<JobId, Problem> {
@@ -136,7 +137,7 @@ fn read_id(text: &str) -> Result<JobId, Problem> {
 }
 
 async fn one(shared: &Arc<Shared>, id: &str) -> Result<JobView, Problem> {
-    let view = views::job(shared, read_id(id)?).await;
+    let view = gather::job(shared, read_id(id)?).await;
     view.ok_or_else(|| if shared.stop.is_cancelled() { stopping() } else { Problem::no_job(id) })
 }
 

@@ -1,6 +1,7 @@
 //! The local HTTP API: what the command line needs. Loopback, bearer token.
 
 mod api;
+mod gather;
 pub mod views;
 
 use std::net::SocketAddr;

@@ -1,0 +1,352 @@
+//! Gathers what people and scripts see, from the core and the job book.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use dmc_protocol::id::{AgentId, JobId};
+use dmc_protocol::mesh::Mesh;
+use dmc_protocol::mesh::jobs::{Job, Task, TaskState};
+use dmc_protocol::mesh::peers::{Peer, PeerState};
+use dmc_protocol::mesh::work::Stage;
+use dmc_protocol::record::JobState;
+use dmc_protocol::time::Time;
+
+use crate::jobs::{Phase, Request};
+use crate::runtime::Shared;
+
+use super::views::{
+    AttemptView, CapabilitiesView, JobView, PeerView, StatusView, TaskView, WorkerView,
+};
+
+/// A moment as RFC 3339 text.
+fn rfc3339(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// This agent; `None` while it stops.
+pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
+    let (running, paused, peers, jobs_active) = shared
+        .ask(|mesh, _| {
+            let connected = mesh.peers().connected().len().saturating_sub(1);
+            let active = mesh.jobs().iter().filter(|job| !job.record.state.is_over()).count();
+            (mesh.work().running(), mesh.work().is_paused(), connected, active)
+        })
+        .await?;
+    let info = shared.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let listening = shared.listening.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Some(StatusView {
+        id: shared.me.to_string(),
+        name: info.name,
+        version: info.version,
+        addresses: listening.iter().map(ToString::to_string).collect(),
+        peers,
+        paused,
+        slots: info.slots,
+        running,
+        jobs_active,
+        free_disk_bytes: info.free_disk_bytes,
+        door: "open: every agent on the link is a member".to_owned(),
+    })
+}
+
+/// All peers, this agent not among them.
+pub async fn peers(shared: &Arc<Shared>) -> Option<Vec<PeerView>> {
+    let me = shared.me;
+    let met = shared.met.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    shared
+        .ask(move |mesh, _| {
+            let others = mesh.peers().iter().filter(|(id, _)| *id != me);
+            let addresses = |id| met.get(&id).into_iter().flatten().map(ToString::to_string);
+            others
+                .map(|(id, peer)| PeerView {
+                    addresses: addresses(id).collect(),
+                    ..peer_view(mesh, id, peer)
+                })
+                .collect()
+        })
+        .await
+}
+
+fn peer_view(mesh: &Mesh, id: AgentId, peer: &Peer) -> PeerView {
+    let info = peer.info.as_ref();
+    let capabilities = info.map(|info| CapabilitiesView {
+        ffmpeg: info.capabilities.ffmpeg_version.clone(),
+        encoders: info.capabilities.encoders.keys().map(|e| e.name().to_owned()).collect(),
+        kinds: info.capabilities.kinds.iter().map(ToString::to_string).collect(),
+    });
+    let speed = info.into_iter().flat_map(|info| &info.speeds);
+    PeerView {
+        id: id.to_string(),
+        name: mesh.name_of(id),
+        state: match peer.state {
+            PeerState::Connected => "connected",
+            PeerState::Suspect => "suspect",
+            PeerState::Gone => "gone",
+        }
+        .to_owned(),
+        addresses: Vec::new(),
+        capabilities: capabilities.unwrap_or_default(),
+        speed: speed.map(|(class, units)| (class.to_string(), *units as f64 / 1e6)).collect(),
+        running: mesh.jobs().leases_of(id),
+        slots: peer.slots(),
+        paused: info.is_some_and(|info| info.paused),
+        free_disk_bytes: info.map_or(0, |info| info.free_disk_bytes),
+    }
+}
+
+/// What the core knows of a job.
+#[derive(Default)]
+struct Core {
+    state: Option<JobState>,
+    progress: f64,
+    frames: u64,
+    frames_total: u64,
+    fps: f64,
+    bytes: u64,
+    workers: Vec<WorkerView>,
+    waiting: Option<String>,
+    tasks: Vec<TaskView>,
+    done: usize,
+    total: usize,
+}
+
+/// All jobs, without their tasks.
+pub async fn jobs(shared: &Arc<Shared>) -> Option<Vec<JobView>> {
+    let mut cores: BTreeMap<JobId, Core> = shared
+        .ask(|mesh, now| {
+            let jobs = mesh.jobs().iter();
+            jobs.map(|job| (job.record.id, core_of(mesh, now, job, false))).collect()
+        })
+        .await?;
+    let requests = shared.jobs.requests().into_iter();
+    Some(
+        requests
+            .map(|request| {
+                let core = cores.remove(&request.id).unwrap_or_default();
+                assemble(request, core)
+            })
+            .collect(),
+    )
+}
+
+/// One job with its tasks.
+pub async fn job(shared: &Arc<Shared>, id: JobId) -> Option<JobView> {
+    let core =
+        shared.ask(move |mesh, now| mesh.jobs().get(id).map(|job| core_of(mesh, now, job, true)));
+    let core = core.await?.unwrap_or_default();
+    let request = shared.jobs.with(id, |entry| entry.request.clone())?;
+    Some(assemble(request, core))
+}
+
+fn core_of(mesh: &Mesh, now: Time, job: &Job, with_tasks: bool) -> Core {
+    let mut core = Core {
+        state: Some(job.record.state.clone()),
+        total: job.tasks.len(),
+        waiting: mesh.waiting_for(now, job),
+        ..Core::default()
+    };
+    let (mut units, mut units_total) = (0.0, 0.0);
+    let mut workers: BTreeMap<AgentId, WorkerView> = BTreeMap::new();
+    let mut worker = |id: AgentId, note: &mut dyn FnMut(&mut WorkerView)| {
+        note(workers.entry(id).or_insert_with(|| WorkerView {
+            id: id.to_string(),
+            name: mesh.name_of(id),
+            segments: 0,
+            now: Vec::new(),
+            fps: 0.0,
+        }));
+    };
+    for task in &job.tasks {
+        let all = task.record.spec.work_units() as f64;
+        let frames = task.record.spec.frames().unwrap_or(0);
+        units_total += all;
+        core.frames_total += frames;
+        if let Some(commit) = task.record.commit {
+            units += all;
+            core.done += 1;
+            core.frames += if commit.result.frames > 0 { commit.result.frames } else { frames };
+            core.bytes += commit.result.media.bytes;
+            worker(commit.worker, &mut |worker| worker.segments += 1);
+            continue;
+        }
+        if task.state(true) == TaskState::Fetching {
+            units += all;
+            core.frames += frames;
+        } else if let Some(held) = running(mesh, task) {
+            units += all * held.part;
+            core.frames += held.frames;
+            core.bytes += held.bytes;
+            core.fps += held.fps;
+        }
+        for (attempt, id) in &task.record.leases {
+            let progress = progress_of(mesh, task, *attempt);
+            worker(*id, &mut |worker| {
+                if let Some(progress) = progress {
+                    worker.now.push(task.record.spec.label());
+                    worker.fps += f64::from(progress.fps_x100) / 100.0;
+                }
+            });
+        }
+    }
+    core.progress = if units_total > 0.0 { (units / units_total).min(1.0) } else { 0.0 };
+    core.workers = workers.into_values().collect();
+    if with_tasks {
+        let source = job.record.source.is_some();
+        core.tasks = job.tasks.iter().map(|task| task_view(mesh, task, source)).collect();
+    }
+    core
+}
+
+struct Running {
+    part: f64,
+    frames: u64,
+    bytes: u64,
+    fps: f64,
+}
+
+type WireProgress = dmc_protocol::message::Progress;
+
+/// This agent's own attempts are known to the moment, others by their last heartbeat.
+fn progress_of(
+    mesh: &Mesh,
+    task: &Task,
+    attempt: dmc_protocol::id::AttemptId,
+) -> Option<WireProgress> {
+    let own = mesh.work().held().find(|held| held.record.attempt == attempt);
+    match own.map(|held| held.stage) {
+        Some(Stage::Running(progress)) => Some(progress),
+        Some(Stage::Done { .. }) => Some(WireProgress {
+            frames: task.record.spec.frames().unwrap_or(0),
+            ..WireProgress::default()
+        }),
+        Some(_) => None,
+        None => task.leases.get(&attempt)?.progress,
+    }
+}
+
+fn running(mesh: &Mesh, task: &Task) -> Option<Running> {
+    let progress = task.record.leases.keys().filter_map(|id| progress_of(mesh, task, *id));
+    let best = progress.max_by_key(|progress| (progress.frames, progress.media_ms))?;
+    let part = match task.record.spec.frames() {
+        Some(frames) if frames > 0 => best.frames as f64 / frames as f64,
+        _ => match &task.record.spec {
+            dmc_protocol::media::TaskSpec::Audio(audio) if audio.duration_us > 0 => {
+                best.media_ms as f64 * 1_000.0 / audio.duration_us as f64
+            }
+            _ => 0.0,
+        },
+    };
+    Some(Running {
+        part: part.clamp(0.0, 1.0),
+        frames: best.frames,
+        bytes: best.bytes,
+        fps: f64::from(best.fps_x100) / 100.0,
+    })
+}
+
+fn task_view(mesh: &Mesh, task: &Task, source: bool) -> TaskView {
+    use dmc_protocol::media::{Feed, TaskSpec};
+    let record = &task.record;
+    let attempt = |id: String, worker: AgentId, state: &str, reason: Option<String>| AttemptView {
+        id,
+        worker: worker.to_string(),
+        worker_name: mesh.name_of(worker),
+        state: state.to_owned(),
+        reason,
+    };
+    let leased = record.leases.iter().map(|(id, by)| attempt(id.to_string(), *by, "leased", None));
+    let expired =
+        record.expired.iter().map(|(id, by)| attempt(id.to_string(), *by, "expired", None));
+    let failed = record.failures.iter().map(|failed| {
+        attempt(String::new(), failed.worker, "failed", Some(failed.failure.reason.clone()))
+    });
+    let committed =
+        record.commit.iter().map(|c| attempt(c.attempt.to_string(), c.worker, "committed", None));
+    let rung = match &record.spec {
+        TaskSpec::Segment(segment) => match segment.feed {
+            Feed::Piece { .. } => "pieces",
+            Feed::Seek { .. } => "seek",
+        },
+        TaskSpec::Whole(_) => "whole",
+        TaskSpec::Audio(_) => "audio",
+        TaskSpec::Image(_) => "image",
+    };
+    let state = match task.state(source) {
+        TaskState::Waiting => "waiting",
+        TaskState::Cutting => "cutting",
+        TaskState::Ready => "ready",
+        TaskState::Leased => "leased",
+        TaskState::Fetching => "fetching",
+        TaskState::Committed => "committed",
+    };
+    TaskView {
+        index: record.id.index,
+        label: record.spec.label(),
+        state: state.to_owned(),
+        rung: rung.to_owned(),
+        worker: record.commit.map(|commit| commit.worker.to_string()),
+        worker_name: record.commit.map(|commit| mesh.name_of(commit.worker)),
+        frames: record.commit.map(|c| c.result.frames).or_else(|| record.spec.frames()),
+        encode_s: record.commit.map(|commit| commit.result.encode_ms as f64 / 1_000.0),
+        bytes: record.commit.map(|commit| commit.result.media.bytes),
+        attempts: failed.chain(expired).chain(leased).chain(committed).collect(),
+    }
+}
+
+fn assemble(request: Request, core: Core) -> JobView {
+    let mut errors = request.errors.clone();
+    let (status, phase) = match &core.state {
+        _ if !errors.is_empty() => ("finished_with_errors", "over"),
+        None if request.cancelled => ("cancelled", "over"),
+        None => ("to_do", "planning"),
+        Some(JobState::Done) => ("finished_successful", "over"),
+        Some(JobState::Cancelled) => ("cancelled", "over"),
+        Some(JobState::Failed(reasons)) => {
+            errors.clone_from(reasons);
+            ("finished_with_errors", "over")
+        }
+        Some(JobState::Joining) => (
+            "in_progress",
+            match request.phase {
+                Phase::Verifying => "verifying",
+                Phase::Publishing => "publishing",
+                _ => "joining",
+            },
+        ),
+        Some(JobState::Active) if core.waiting.is_some() => ("in_progress", "waiting"),
+        Some(JobState::Active) => ("in_progress", "encoding"),
+    };
+    let rung = request.rung.map(|rung| match rung {
+        crate::media::plan::Rung::Pieces => "pieces",
+        crate::media::plan::Rung::Seek => "seek",
+        crate::media::plan::Rung::Whole => "whole",
+        crate::media::plan::Rung::Remux => "remux",
+        crate::media::plan::Rung::Image => "image",
+    });
+    let done = core.state == Some(JobState::Done);
+    let bytes = request.proof.as_ref().map_or(core.bytes, |proof| proof.bytes);
+    JobView {
+        id: request.id.to_string(),
+        status: status.to_owned(),
+        phase: phase.to_owned(),
+        progress: if done { 1.0 } else { core.progress },
+        frames: core.frames,
+        frames_total: core.frames_total,
+        fps: core.fps,
+        bytes,
+        rung: rung.map(str::to_owned),
+        workers: core.workers,
+        waiting: core.waiting,
+        notes: request.notes,
+        errors,
+        proof: request.proof,
+        tasks_done: core.done,
+        tasks_total: core.total,
+        tasks: core.tasks,
+        created_at: rfc3339(request.created_ms),
+        updated_at: rfc3339(request.updated_ms),
+        input: request.input,
+        output: request.output,
+        preset: request.preset.name,
+    }
+}
