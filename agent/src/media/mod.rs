@@ -17,6 +17,7 @@ pub mod join;
 mod keep;
 mod picture;
 pub mod plan;
+mod priming;
 pub mod probe;
 pub mod proof;
 pub mod publish;
