@@ -234,7 +234,15 @@ fn container(args: &mut Args, plan: &Plan, timeline: Option<&Timeline>) {
             args.words("-f mp4");
         }
         Container::Flac => _ = args.words("-f flac"),
-        Container::Mkv | Container::Mka | Container::Png => _ = args.words("-f matroska"),
+        Container::Mkv | Container::Mka | Container::Png => {
+            // QuickTime, in which segments are, has no place for where the chroma is.
+            let video = plan.tasks.iter().find_map(|task| task.video());
+            let location = video.and_then(|video| video.settings.colour.chroma_location);
+            if let Some(location) = location {
+                args.words(&format!("-chroma_sample_location:v:0 {location}"));
+            }
+            args.words("-f matroska");
+        }
     }
 }
 
