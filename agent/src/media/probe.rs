@@ -6,6 +6,7 @@ use std::time::Duration;
 use dmc_protocol::media::{FieldOrder, InputFormat, MediaKind, PixFmt, Rational};
 use tokio_util::sync::CancellationToken;
 
+use super::alpha;
 use super::error::MediaError;
 use super::ffprobe::{self, ColourWords, Document, RawFrame, RawStream};
 use super::holds;
@@ -149,6 +150,7 @@ async fn pictures(
     let Some(pix_fmt) = PixFmt::new(name) else {
         return Err(refuse(format!("its pixel format {name} is not supported")));
     };
+    let pix_fmt = alpha::format(tools, path, format, raw).await.unwrap_or(pix_fmt);
     let (width, height) = first
         .map(|frame| (frame.width, frame.height))
         .filter(|size| size.0 > 0 && size.1 > 0)
@@ -184,11 +186,7 @@ async fn pictures(
         hdr10_plus: ffprobe::side_data(&side, "hdr dynamic metadata").is_some(),
         captions: raw.closed_captions == 1
             || ffprobe::side_data(&side, "closed captions").is_some(),
-        hidden_alpha: matches!(raw.codec_name.as_str(), "vp8" | "vp9")
-            && raw
-                .tags
-                .iter()
-                .any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1"),
+        hidden_alpha: alpha::decoder(raw).is_some(),
         field_order: field_order(raw, &frames),
         orientation,
     })
