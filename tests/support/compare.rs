@@ -1,4 +1,8 @@
 //! Is this the same film? Every difference between a source and a lossless conversion of it.
+//!
+//! The policy for rotation: MP4 must say the same turn. ffmpeg 5.1 writes none into Matroska, so
+//! there the pictures must stand upright, turned exactly as ffmpeg and players turn the source, and
+//! the result must say no turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,10 +60,16 @@ impl Verdict {
 /// Compares a source with what was made of it.
 pub fn compare(source: &Film, result: &Film, depth: Depth) -> Result<Verdict, String> {
     let filters = common_formats(source, result);
-    let (of_source, of_result): (Vec<_>, Vec<_>) = filters.into_iter().unzip();
+    let (mut of_source, of_result): (Vec<_>, Vec<_>) = filters.into_iter().unzip();
+    let turns = turns(source, result);
+    for (filter, turn) in of_source.iter_mut().zip(&turns) {
+        let both = turn.iter().map(|turn| (*turn).to_owned()).chain(filter.take());
+        *filter = both.reduce(|turn, format| format!("{turn},{format}"));
+    }
     let source_tracks = source.tracks(&of_source, None)?;
     let result_tracks = result.tracks(&of_result, None)?;
-    let both = Both { source, result, source_tracks, result_tracks, filters: of_source, depth };
+    let filters = of_source;
+    let both = Both { source, result, source_tracks, result_tracks, filters, turns, depth };
     let mut verdict = Verdict::default();
     both.counts(&mut verdict);
     both.video(&mut verdict);
@@ -81,7 +91,51 @@ struct Both<'a> {
     result_tracks: Tracks,
     /// What the source's videos went through.
     filters: Vec<Option<String>>,
+    /// How the source's videos are turned upright, where the result cannot say a turn.
+    turns: Vec<Option<&'static str>>,
     depth: Depth,
+}
+
+/// ffmpeg's own automatic rotation of each video, where the result must stand upright.
+fn turns(source: &Film, result: &Film) -> Vec<Option<&'static str>> {
+    let videos = 0..source.streams("video").len();
+    if !result.is("matroska") || source.is_still() {
+        return videos.map(|_| None).collect();
+    }
+    videos.map(|n| turn(&source.side_data(n))).collect()
+}
+
+/// The filters that ffmpeg itself inserts for a display matrix of quarter turns and mirrors.
+fn turn(side_data: &[Value]) -> Option<&'static str> {
+    let text = side_data.iter().find_map(|d| d["displaymatrix"].as_str())?;
+    let rows = text.lines().filter_map(|line| Some(line.split_once(':')?.1));
+    let numbers = rows.flat_map(str::split_whitespace);
+    let signs: Vec<i64> = numbers.filter_map(|n| Some(n.parse::<i64>().ok()?.signum())).collect();
+    let [a, b, _, c, d, ..] = signs[..] else { return None };
+    match [a, b, c, d] {
+        [0, 1, -1, 0] => Some("transpose=clock"),
+        [0, -1, 1, 0] => Some("transpose=cclock"),
+        [0, 1, 1, 0] => Some("transpose=cclock_flip"),
+        [0, -1, -1, 0] => Some("transpose=clock_flip"),
+        [-1, 0, 0, -1] => Some("hflip,vflip"),
+        [-1, 0, 0, 1] => Some("hflip"),
+        [1, 0, 0, -1] => Some("vflip"),
+        _ => None,
+    }
+}
+
+/// A stream as it is after its turn.
+fn turned(stream: &Value, turn: &str) -> Value {
+    let mut stream = stream.clone();
+    if turn.starts_with("transpose") {
+        let (width, height) = (stream["width"].take(), stream["height"].take());
+        (stream["width"], stream["height"]) = (height, width);
+        let shape = stream["sample_aspect_ratio"].as_str().and_then(|r| r.split_once(':'));
+        if let Some(shape) = shape.map(|(over, under)| format!("{under}:{over}")) {
+            stream["sample_aspect_ratio"] = shape.into();
+        }
+    }
+    stream
 }
 
 impl Both<'_> {
@@ -117,7 +171,8 @@ impl Both<'_> {
             self.frames((n, &name), from, to, verdict);
             // A still may be turned and recoloured to how it is shown, which is what was compared.
             if !self.result.is_still() {
-                look_and_shape(&name, was, is, verdict);
+                let upright = self.turns[n].map(|turn| turned(was, turn));
+                look_and_shape(&name, upright.as_ref().unwrap_or(was), is, verdict);
                 self.side_data(n, &name, (was, is), verdict);
             }
             self.stream_tags(&name, was, is, verdict);
@@ -201,8 +256,8 @@ impl Both<'_> {
             let found = |all: &[Value]| all.iter().any(|d| d["side_data_type"] == kind);
             verdict.equal(&format!("{name}: has {kind}"), &found(&was), &found(&is));
         }
-        let turned = (rotation(of.0, &was), rotation(of.1, &is));
-        verdict.equal(&format!("{name}: rotation"), &turned.0, &turned.1);
+        let must = if self.turns[n].is_some() { 0 } else { rotation(of.0, &was) };
+        verdict.equal(&format!("{name}: rotation"), &must, &rotation(of.1, &is));
     }
 
     fn audio(&self, verdict: &mut Verdict) {

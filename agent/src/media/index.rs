@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::error::MediaError;
+use super::probe::{ENCRYPTED, encrypted};
 use super::run::{self, Args, Call, Tools, file_url};
 use super::streams::Probe;
 
@@ -66,13 +67,20 @@ pub async fn index(tools: &Tools, path: &Path, probe: &Probe) -> Result<Index, M
     let mut args = Args::ffprobe();
     args.guards(Some(&probe.format));
     args.words(&format!("-select_streams {}", pictures.index));
-    args.words("-show_entries packet=pts,dts,duration,size,pos,flags -of csv=p=0 -i");
+    args.words(
+        "-show_entries packet=pts,dts,duration,size,pos,flags:packet_side_data=side_data_type",
+    );
+    args.words("-of csv=p=0 -i");
     args.arg(file_url(path));
     let mut call = Call::new("reading the packet index", &tools.ffprobe, args);
     call.wall = WALL;
     call.stdout_bytes_max = BYTES_MAX;
     let captured = run::capture(call, &CancellationToken::new()).await?;
     let text = String::from_utf8_lossy(&captured.stdout);
+    // A film may begin in the clear.
+    if text.contains(ENCRYPTED) {
+        return Err(encrypted(path));
+    }
     let packets: Vec<Packet> = text.lines().filter_map(parse).collect();
     if packets.is_empty() {
         let why = "there is no picture in it: it was cut off or is damaged";

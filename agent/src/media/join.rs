@@ -10,6 +10,7 @@ use super::args::seconds;
 use super::boxes;
 use super::error::MediaError;
 use super::plan::{Origin, Plan};
+use super::priming;
 use super::run::{self, Args, Call, Progress, Tools};
 use super::streams::StreamKind;
 use super::timeline::{self, Timeline};
@@ -44,7 +45,10 @@ pub async fn join(
         None => None,
     };
     let covers = extract_covers(tools, plan, source, desk.path(), cancel).await?;
-    let args = arguments(plan, source, results, timeline.as_ref(), list.as_deref(), &covers, out);
+    let delays = priming::corrections(tools, plan, source, results, desk.path(), cancel).await?;
+    let parts =
+        Parts { timeline: timeline.as_ref(), list: list.as_deref(), covers: &covers, delays };
+    let args = arguments(plan, source, results, &parts, out);
     let call = Call::new("joining the result", &tools.ffmpeg, args);
     run::with_progress(call, progress, cancel).await?;
     if plan.join.container == Container::Mp4 {
@@ -116,15 +120,23 @@ async fn extract_covers(
     Ok(covers)
 }
 
+/// What was made ready for joining.
+struct Parts<'a> {
+    timeline: Option<&'a Timeline>,
+    list: Option<&'a Path>,
+    covers: &'a [CoverFile],
+    /// For each stream of the result how much later it is written, in microseconds.
+    delays: Vec<i64>,
+}
+
 fn arguments(
     plan: &Plan,
     source: &Path,
     results: &[TaskOutput],
-    timeline: Option<&Timeline>,
-    list: Option<&Path>,
-    covers: &[CoverFile],
+    parts: &Parts<'_>,
     out: &Path,
 ) -> Args {
+    let Parts { timeline, list, covers, delays } = parts;
     let mut args = Args::ffmpeg();
     let continuous = plan.join.continuous;
     if !continuous {
@@ -132,7 +144,7 @@ fn arguments(
         args.arg("-copyts");
     }
     let mut inputs = 0;
-    if let (Some(timeline), Some(list)) = (timeline, list) {
+    if let (Some(timeline), Some(list)) = (timeline, *list) {
         args.arg("-itsoffset").arg(seconds(timeline.first_us));
         args.words("-protocol_whitelist file -format_whitelist concat,mov -f concat -safe 1 -i");
         args.output(list);
@@ -146,16 +158,26 @@ fn arguments(
     inputs += 1;
     let mut maps = Args::default();
     let mut number = 0;
-    for stream in &plan.join.streams {
+    for (at, stream) in plan.join.streams.iter().enumerate() {
+        let correction = delays.get(at).copied().unwrap_or(0);
         match &stream.origin {
             Origin::Pictures => maps.words("-map 0:v:0"),
+            Origin::Copy if correction != 0 && !continuous => {
+                // An input of its own: only its stream may move.
+                let offset = correction.saturating_sub(plan.start_us);
+                args.arg("-itsoffset").arg(seconds(offset));
+                args.input(Some(&plan.source_format), source);
+                maps.words(&format!("-map {inputs}:{}", stream.source));
+                inputs += 1;
+                &mut maps
+            }
             Origin::Copy => maps.words(&format!("-map {source_input}:{}", stream.source)),
             Origin::Subtitle(encoder) => {
                 maps.words(&format!("-map {source_input}:{} -c:{number} {encoder}", stream.source))
             }
             Origin::Task(task) => {
                 let Some(result) = results.get(*task as usize) else { continue };
-                let delay = plan.delay_us(stream.source);
+                let delay = plan.delay_us(stream.source).saturating_add(correction);
                 args.arg("-itsoffset").arg(seconds(delay)).input(None, &result.media);
                 maps.words(&format!("-map {inputs}:a:0"));
                 inputs += 1;
@@ -175,7 +197,7 @@ fn arguments(
     }
     args.words("-c copy");
     args.0.append(&mut maps.0);
-    for cover in covers {
+    for cover in *covers {
         args.arg("-attach").output(&cover.file);
         for (key, value) in [("mimetype", &cover.mime), ("filename", &cover.name)] {
             args.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
@@ -187,7 +209,7 @@ fn arguments(
     }
     args.words(&format!("-map_metadata {source_input} -map_chapters {source_input}"));
     args.words("-max_interleave_delta 0");
-    container(&mut args, plan, timeline);
+    container(&mut args, plan, *timeline);
     args.output(out);
     if continuous {
         // The same streams as were read for the pictures, so that the jumps are bridged alike.
@@ -212,7 +234,15 @@ fn container(args: &mut Args, plan: &Plan, timeline: Option<&Timeline>) {
             args.words("-f mp4");
         }
         Container::Flac => _ = args.words("-f flac"),
-        Container::Mkv | Container::Mka | Container::Png => _ = args.words("-f matroska"),
+        Container::Mkv | Container::Mka | Container::Png => {
+            // QuickTime, in which segments are, has no place for where the chroma is.
+            let video = plan.tasks.iter().find_map(|task| task.video());
+            let location = video.and_then(|video| video.settings.colour.chroma_location);
+            if let Some(location) = location {
+                args.words(&format!("-chroma_sample_location:v:0 {location}"));
+            }
+            args.words("-f matroska");
+        }
     }
 }
 

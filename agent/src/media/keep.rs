@@ -36,9 +36,19 @@ fn content_tags(stream: &Stream) -> Vec<(String, String)> {
     kept.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
+/// The name of a track. An encoded one comes out of an MP4 file, which gives it a name of its own:
+/// where the source has none, an empty value removes that.
+fn handler_name(stream: &Stream) -> (String, String) {
+    const KEY: &str = "handler_name";
+    (KEY.to_owned(), stream.tag(KEY).unwrap_or_default().to_owned())
+}
+
 fn out(stream: &Stream, origin: Origin) -> OutStream {
     let tags = match &origin {
         Origin::Copy => Vec::new(),
+        Origin::Pictures | Origin::Task(_) => {
+            content_tags(stream).into_iter().chain([handler_name(stream)]).collect()
+        }
         _ => content_tags(stream),
     };
     OutStream {
@@ -276,4 +286,40 @@ pub(crate) fn delays(probe: &Probe) -> Vec<(u32, i64)> {
         .streams_of(StreamKind::Audio)
         .filter_map(|stream| Some((stream.index, stream.start_us?.saturating_sub(probe.start_us))))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::streams::Fits;
+    use super::*;
+
+    #[test]
+    fn an_encoded_track_has_the_sources_name_or_none() {
+        let name = |tags: &[(&str, &str)], origin: Origin| {
+            let tags: BTreeMap<String, String> =
+                tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let stream = Stream {
+                index: 0,
+                kind: StreamKind::Video,
+                codec: "h264".to_owned(),
+                tags,
+                dispositions: Vec::new(),
+                start_us: None,
+                duration_us: None,
+                channels: 0,
+                sample_rate: 0,
+                sample_bits: 0,
+                sample_fmt: String::new(),
+                size: (16, 16),
+                fits: Fits::default(),
+            };
+            out(&stream, origin).tags
+        };
+        let named = |value: &str| vec![("handler_name".to_owned(), value.to_owned())];
+        assert_eq!(name(&[("HANDLER_NAME", "Camera 1")], Origin::Pictures), named("Camera 1"));
+        assert_eq!(name(&[("encoder", "x")], Origin::Pictures), named(""));
+        assert!(name(&[("handler_name", "Camera 1")], Origin::Copy).is_empty());
+    }
 }

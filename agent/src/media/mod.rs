@@ -5,6 +5,7 @@
 //! result and [`publish`] puts it in its place. `args` writes ffmpeg's arguments (pure), and `run`
 //! is the only door through which programs are called.
 
+mod alpha;
 mod args;
 mod boxes;
 pub mod capability;
@@ -17,6 +18,7 @@ pub mod join;
 mod keep;
 mod picture;
 pub mod plan;
+mod priming;
 pub mod probe;
 pub mod proof;
 pub mod publish;

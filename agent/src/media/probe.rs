@@ -6,6 +6,7 @@ use std::time::Duration;
 use dmc_protocol::media::{FieldOrder, InputFormat, MediaKind, PixFmt, Rational};
 use tokio_util::sync::CancellationToken;
 
+use super::alpha;
 use super::error::MediaError;
 use super::ffprobe::{self, ColourWords, Document, RawFrame, RawStream};
 use super::holds;
@@ -17,6 +18,10 @@ use super::streams::{Orientation, Pictures, Probe, Stream, StreamKind};
 const WALL: Duration = Duration::from_secs(120);
 /// Frames that are decoded to learn what the headers do not say.
 const FRAMES: u32 = 12;
+/// Packets that are searched for marks of encryption.
+const PACKETS: u32 = 64;
+/// What ffprobe calls the mark of an encrypted packet.
+pub(crate) const ENCRYPTED: &str = "Encryption info";
 
 /// Reads what the file is.
 ///
@@ -39,12 +44,13 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
         let why = format!("its file format ({name}) is not one of media files");
         return Err(MediaError::refused(path, why, "Give a film, sound or picture file"));
     };
+    refuse_encrypted(tools, path, &format, &document).await?;
     let pictures = match main_video(&document.streams, &format) {
         Some(raw) => Some(pictures(tools, path, &format, raw).await?),
         None => None,
     };
     let mut probe = assemble(&document, format, bytes, pictures);
-    refuse_useless(path, &document, &probe)?;
+    refuse_useless(path, &probe)?;
     holds::try_streams(tools, path, &mut probe).await?;
     Ok(probe)
 }
@@ -144,6 +150,7 @@ async fn pictures(
     let Some(pix_fmt) = PixFmt::new(name) else {
         return Err(refuse(format!("its pixel format {name} is not supported")));
     };
+    let pix_fmt = alpha::format(tools, path, format, raw).await.unwrap_or(pix_fmt);
     let (width, height) = first
         .map(|frame| (frame.width, frame.height))
         .filter(|size| size.0 > 0 && size.1 > 0)
@@ -179,11 +186,7 @@ async fn pictures(
         hdr10_plus: ffprobe::side_data(&side, "hdr dynamic metadata").is_some(),
         captions: raw.closed_captions == 1
             || ffprobe::side_data(&side, "closed captions").is_some(),
-        hidden_alpha: matches!(raw.codec_name.as_str(), "vp8" | "vp9")
-            && raw
-                .tags
-                .iter()
-                .any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1"),
+        hidden_alpha: alpha::decoder(raw).is_some(),
         field_order: field_order(raw, &frames),
         orientation,
     })
@@ -294,15 +297,49 @@ fn stream(raw: &RawStream, main: Option<u32>) -> Stream {
     }
 }
 
-fn refuse_useless(path: &Path, document: &Document, probe: &Probe) -> Result<(), MediaError> {
-    let encrypted = document.streams.iter().find(|raw| {
+/// Refuses what is encrypted, in the headers (old DRM, Matroska's key names) or in the packets:
+/// ffmpeg reports a Common Encryption track under the name of what is inside.
+async fn refuse_encrypted(
+    tools: &Tools,
+    path: &Path,
+    format: &InputFormat,
+    document: &Document,
+) -> Result<(), MediaError> {
+    let by_header = document.streams.iter().any(|raw| {
         matches!(raw.codec_tag_string.as_str(), "encv" | "enca" | "drmi" | "drms")
+            || raw.tags.keys().any(|key| key.eq_ignore_ascii_case("enc_key_id"))
             || ffprobe::side_data(&raw.side_data_list, "encryption").is_some()
     });
-    if encrypted.is_some() {
-        let next = "Decrypt it first, where you have the right to";
-        return Err(MediaError::refused(path, "it is encrypted (DRM)", next));
+    let may_be = matches!(format.name(), "mov" | "matroska");
+    if by_header || (may_be && first_packets_are_encrypted(tools, path, format).await) {
+        return Err(encrypted(path));
     }
+    Ok(())
+}
+
+/// The refusal of an encrypted file.
+pub(crate) fn encrypted(path: &Path) -> MediaError {
+    let next = "Decrypt it first, where you have the right to";
+    MediaError::refused(path, "it is encrypted (DRM)", next)
+}
+
+async fn first_packets_are_encrypted(tools: &Tools, path: &Path, format: &InputFormat) -> bool {
+    let mut args = Args::ffprobe();
+    args.guards(Some(format)).words(&format!(
+        "-show_packets -show_entries packet_side_data=side_data_type \
+         -read_intervals %+#{PACKETS} -of csv=p=0"
+    ));
+    args.arg("-i").arg(file_url(path));
+    let mut call = Call::new("looking at the first packets", &tools.ffprobe, args);
+    call.wall = WALL;
+    match run::capture(call, &CancellationToken::new()).await {
+        Ok(captured) => String::from_utf8_lossy(&captured.stdout).contains(ENCRYPTED),
+        // What cannot be read is refused with better words later.
+        Err(_) => false,
+    }
+}
+
+fn refuse_useless(path: &Path, probe: &Probe) -> Result<(), MediaError> {
     let usable = |stream: &Stream| matches!(stream.kind, StreamKind::Video | StreamKind::Audio);
     if !probe.streams.iter().any(usable) {
         let why = "it has neither pictures nor sound";

@@ -83,7 +83,7 @@ pub(crate) fn share(
         };
         return whole(probe, index, work, Some(digest(&cuttable.shown)), vec![reason], &shown);
     }
-    let by_pos = can_be_cut(probe, index, work.time_base);
+    let by_pos = can_be_cut(probe, index, work);
     let mut shared = Shared {
         rung: if by_pos.is_ok() { Rung::Pieces } else { Rung::Seek },
         tasks: Vec::new(),
@@ -284,8 +284,13 @@ const CUT: &[&str] = &[
 
 /// Whether pieces can be cut: a codec that allows it, a time base of whole seconds' fractions, and
 /// byte positions that order the packets as the file does.
-fn can_be_cut(probe: &Probe, index: &Index, base: Rational) -> Result<(), String> {
+fn can_be_cut(probe: &Probe, index: &Index, work: &VideoWork) -> Result<(), String> {
+    let base = work.time_base;
     let codec = probe.pictures.as_ref().map_or("", |pictures| pictures.codec.as_str());
+    let hidden_alpha = probe.pictures.as_ref().is_some_and(|pictures| pictures.hidden_alpha);
+    if hidden_alpha && work.settings.pix_fmt.has_alpha() {
+        return Err("pieces do not carry the transparency".to_owned());
+    }
     if !CUT.contains(&codec) {
         return Err(format!("pieces of {codec} are not known to be exact"));
     }

@@ -169,7 +169,8 @@ pub struct Pictures {
     pub hdr10_plus: bool,
     /// Closed captions inside the pictures.
     pub captions: bool,
-    /// Transparency in a second coded picture that ffmpeg's own decoder leaves out.
+    /// Transparency in a second coded picture that ffmpeg's own decoder leaves out. The pixel format
+    /// has it where another decoder reads it.
     pub hidden_alpha: bool,
     /// Interlacing.
     pub field_order: FieldOrder,

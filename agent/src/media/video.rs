@@ -85,7 +85,7 @@ pub(crate) fn work(
     if pictures.pix_fmt.is_full_range_name() {
         colour.full_range = Some(true);
     }
-    if pictures.hidden_alpha {
+    if pictures.hidden_alpha && !pictures.pix_fmt.has_alpha() {
         notes.push(
             "the transparency of this VP8/VP9 film is not decoded: it is left out".to_owned(),
         );

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use dmc_protocol::media::{TaskSpec, VideoWork};
 use tokio_util::sync::CancellationToken;
 
+use super::alpha;
 use super::args;
 use super::boxes;
 use super::error::MediaError;
@@ -38,7 +39,9 @@ pub async fn run_task(
         media: work_dir.join(format!("media.{}", extension(spec))),
         proof: work_dir.join("proof.txt"),
     };
-    let args = arguments(spec, input, &output);
+    // What comes before the first input belongs to it.
+    let mut args = alpha::options(tools, spec, input, cancel).await?;
+    args.0.append(&mut arguments(spec, input, &output).0);
     let mut call = Call::new(step(spec), &tools.ffmpeg, args);
     call.file_bytes_max = Some(bytes_max(spec));
     run::with_progress(call, progress, cancel).await?;
