@@ -138,7 +138,7 @@ async fn run_one(
         TaskInput::Source => file,
     };
     let output = match run_task(tools, spec, input, &dir, |_| {}, cancel).await {
-        Ok(output) => output,
+        Ok((output, _)) => output,
         Err(error) if error.is_unproven() => return Ok(Err(error.to_string())),
         Err(error) => return Err(error),
     };

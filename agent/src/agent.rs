@@ -202,8 +202,6 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
     let listener = http::bind(settings.api).await?;
-    let info = describe(&settings, tools.as_ref(), &data_dir).await;
-
     let (events, inbox) = runtime::channel();
     let (net_events, net_inbox) = mpsc::channel(CHANNEL);
     let net = Net::start(key, &listen_addresses(&settings), store.blobs.clone(), net_events)?;
@@ -211,8 +209,10 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         net.know(None, net::resolve(peer).await?).await;
     }
     let (port, net_inbox) = wait_for_port(net_inbox, &events).await;
-    let discovery = discover(&settings, me, &info.name, port, &events);
-    let name = info.name.clone();
+    let name = name_of(&settings);
+    let discovery = discover(&settings, me, &name, port, &events);
+    // The encoders are tried while peers are being found.
+    let info = describe(&settings, tools.as_ref(), &data_dir).await;
     let parts = Parts { me, settings, data_dir, store, net, tools, jobs, info, stop };
     let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
     runtime.restore().await?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dmc_protocol::id::{AgentId, AttemptId};
+use dmc_protocol::id::{AgentId, AttemptId, BlobId};
 use dmc_protocol::media::WorkClass;
 use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::AgentInfo;
@@ -21,6 +21,7 @@ use crate::config::Settings;
 use crate::discovery::{Discovery, Sighting};
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
+use crate::media::verify::Checked;
 use crate::net::{Net, NetEvent};
 use crate::{owner, state, worker};
 
@@ -74,6 +75,9 @@ pub struct Shared {
     pub info: Mutex<AgentInfo>,
     /// Running work of this agent as a worker.
     pub attempts: Mutex<BTreeMap<AttemptId, CancellationToken>>,
+    /// Results for jobs of this very agent that its worker side has checked, by media and proof:
+    /// the same bytes need no second decode.
+    pub checked: Mutex<BTreeMap<(BlobId, BlobId), Checked>>,
     /// Everything that runs beside the loop.
     pub tasks: TaskTracker,
     /// Ends all of it.
@@ -191,6 +195,7 @@ impl Runtime {
             met: Mutex::default(),
             info: Mutex::new(parts.info),
             attempts: Mutex::default(),
+            checked: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: parts.stop,
             started: Instant::now(),
@@ -349,8 +354,8 @@ impl Runtime {
             Output::FetchInput { attempt, owner, task: _, blob } => {
                 worker::fetch_input(shared, attempt, owner, blob);
             }
-            Output::Run { attempt, owner: _, task, spec, input: _, blob } => {
-                worker::run(shared, attempt, task, spec, blob);
+            Output::Run { attempt, owner, task, spec, input: _, blob } => {
+                worker::run(shared, attempt, owner, task, spec, blob);
             }
             Output::Discard { attempt, blob, result } => {
                 worker::discard(shared, attempt, blob, result);

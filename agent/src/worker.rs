@@ -122,13 +122,20 @@ pub fn room_for(shared: &Shared, dir: &Path, bytes: u64) -> Result<(), Failure> 
 }
 
 /// Runs ffmpeg for an attempt and keeps what it made.
-pub fn run(shared: Arc<Shared>, attempt: AttemptId, task: TaskId, spec: TaskSpec, blob: BlobRef) {
+pub fn run(
+    shared: Arc<Shared>,
+    attempt: AttemptId,
+    owner: AgentId,
+    task: TaskId,
+    spec: TaskSpec,
+    blob: BlobRef,
+) {
     let token = attempt_token(&shared, attempt);
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
         info!(%task, attempt = ?attempt, "starts {}", spec.label());
         let started = Instant::now();
-        let done = encode(&shared, attempt, &spec, blob, &token).await;
+        let done = encode(&shared, attempt, owner, &spec, blob, &token).await;
         let input = match done {
             // Its discard did not know of the result yet.
             Ok(result) if token.is_cancelled() => {
@@ -153,6 +160,7 @@ pub fn run(shared: Arc<Shared>, attempt: AttemptId, task: TaskId, spec: TaskSpec
 async fn encode(
     shared: &Arc<Shared>,
     attempt: AttemptId,
+    owner: AgentId,
     spec: &TaskSpec,
     blob: BlobRef,
     token: &CancellationToken,
@@ -189,7 +197,7 @@ async fn encode(
     };
     let output = tokio::select! { output = running => output, () = report => return Err(
     Failure::new(FailureKind::Internal, "progress ended")) };
-    let output = output.map_err(|e| encode_failed(&e))?;
+    let (output, checked) = output.map_err(|e| encode_failed(&e))?;
     let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
 
     let (blobs, holder) = (shared.store.blobs.clone(), result_holder(attempt));
@@ -206,6 +214,10 @@ async fn encode(
         Ok(Err(e)) => return Err(Failure::new(store_kind(&e), chain(&e))),
         Err(e) => return Err(internal(&e)),
     };
+    if owner == shared.me {
+        let mut all = shared.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert((media.id, proof.id), checked);
+    }
     Ok(TaskResult { media, proof, frames: spec.frames().unwrap_or(0), encode_ms })
 }
 
@@ -251,6 +263,9 @@ pub fn discard(shared: Arc<Shared>, attempt: AttemptId, blob: BlobRef, result: O
     tasks.spawn_blocking(move || {
         release(&shared, blob, &input_holder(attempt));
         if let Some(result) = result {
+            let mut checked = shared.checked.lock().unwrap_or_else(PoisonError::into_inner);
+            checked.remove(&(result.media.id, result.proof.id));
+            drop(checked);
             release(&shared, result.media, &result_holder(attempt));
             release(&shared, result.proof, &result_holder(attempt));
         }

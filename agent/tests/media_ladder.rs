@@ -214,7 +214,7 @@ async fn attempt(
     let mut frames = 0;
     let output = match run_task(tools, spec, input, &dir, |p| frames = p.frames, cancel).await {
         Err(error) if error.is_unproven() => return Ok(None),
-        other => other?,
+        other => other?.0,
     };
     assert!(frames > 0 || spec.video().is_none(), "progress was reported");
     match verify::verify_result(tools, plan, task, &output.media, &output.proof, cancel).await? {

@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// How long a second Ctrl-C is waited for.
 const SECOND_PRESS: Duration = Duration::from_secs(3);
 /// An agent that was just started here gets this long to find others before a job is planned.
-const MEET: Duration = Duration::from_millis(1_500);
+const MEET: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(place: &Place, mut options: ConvertArgs) -> anyhow::Result<End> {
     let wishes = wishes(&options)?;

@@ -33,7 +33,7 @@ pub async fn run_task(
     work_dir: &Path,
     progress: impl FnMut(Progress) + Send,
     cancel: &CancellationToken,
-) -> Result<TaskOutput, MediaError> {
+) -> Result<(TaskOutput, verify::Checked), MediaError> {
     spec.validate()?;
     let output = TaskOutput {
         media: work_dir.join(format!("media.{}", extension(spec))),
@@ -50,7 +50,7 @@ pub async fn run_task(
         None => Ok(()),
     };
     match verify::check(tools, spec, &output, cancel).await? {
-        verify::Verdict::Good(_) => marked.map(|()| output),
+        verify::Verdict::Good(checked) => marked.map(|()| (output, checked)),
         // A result without any frame cannot be marked either; its proof says why it is empty.
         verify::Verdict::Unproven(why) => Err(MediaError::Unproven { why }),
         verify::Verdict::Damaged(why) => Err(MediaError::wrong("the encoded result", why)),
