@@ -14,7 +14,7 @@ use crate::jobs::{Phase, Planned, Request, Stamp, now_ms};
 use crate::media::plan::{self, PlanHints};
 use crate::media::probe;
 use crate::media::streams::Probe;
-use crate::media::{MediaError, index};
+use crate::media::{MediaError, index, publish};
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
 use crate::worker::chain;
@@ -325,13 +325,8 @@ async fn make_plan(
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
     let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })
         .map_err(|e| plan::with_path(e, &request.input))?;
-    let dir = request.output.parent().unwrap_or(Path::new("/"));
     let reserve = shared.settings.disk_reserve_bytes;
-    let free = dmc_store::free_space(dir).unwrap_or(u64::MAX);
-    let needed = plan.output_bytes_estimate.saturating_add(reserve);
-    if free < needed {
-        return Err(MediaError::DiskFull { path: dir.to_owned(), needed, free });
-    }
+    publish::check_space(&request.output, plan.output_bytes_estimate, reserve)?;
     Ok(Planned { probe, plan })
 }
 

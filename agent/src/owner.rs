@@ -179,10 +179,13 @@ pub fn release_piece(shared: Arc<Shared>, task: TaskId, blob: BlobRef) {
 /// A committed result is not needed any more.
 pub fn drop_result(shared: Arc<Shared>, task: TaskId, result: TaskResult) {
     let tasks = shared.tasks.clone();
-    tasks.spawn_blocking(move || {
-        release(&shared, result.media, &part_holder(task));
-        release(&shared, result.proof, &part_holder(task));
-    });
+    tasks.spawn_blocking(move || release_result(&shared, task, result));
+}
+
+fn release_result(shared: &Shared, task: TaskId, result: TaskResult) {
+    let holder = part_holder(task);
+    release(shared, result.media, &holder);
+    release(shared, result.proof, &holder);
 }
 
 /// The job is over: its IO ends. A retry gets a new token.

@@ -364,7 +364,7 @@ impl Mesh {
                 self.on_grant(grant, out);
             }
             Message::Done { attempt, task, result } => {
-                self.on_done(now, from, attempt, task, result, out);
+                self.on_done(from, attempt, task, result, out);
             }
             Message::Failed { attempt, task, failure } => {
                 self.on_failed(now, from, attempt, task, failure, out);

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 
 use super::error::MediaError;
 
-/// Free space that is left to the machine: the larger of 1 % and this.
-const RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
 const SUFFIX: &str = ".dmc-part";
 
 /// The hidden name beside `dest` under which its file grows: `.NAME.ID.dmc-part`.
@@ -116,19 +114,18 @@ fn sync_directory(_of: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Fails when a file of that size would leave less than 1 % or 1 GiB free where `dest` is to be.
+/// Fails when a file of that size would leave less than `reserve` bytes free where `dest` is to be.
+/// A file system that does not say how much is free is tried: a write that fails says so.
 ///
 /// # Errors
-/// [`MediaError::DiskFull`], or [`MediaError::Io`] when the directory is not there.
-pub fn check_space(dest: &Path, bytes: u64) -> Result<(), MediaError> {
+/// [`MediaError::DiskFull`].
+pub fn check_space(dest: &Path, bytes: u64, reserve: u64) -> Result<(), MediaError> {
     let directory = match dest.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let read = |error| MediaError::io("read", directory, error);
-    let free = fs4::available_space(directory).map_err(read)?;
-    let total = fs4::total_space(directory).map_err(read)?;
-    let needed = bytes.saturating_add((total / 100).min(RESERVE_BYTES));
+    let free = dmc_store::free_space(directory).unwrap_or(u64::MAX);
+    let needed = bytes.saturating_add(reserve);
     if free < needed {
         return Err(MediaError::DiskFull { path: directory.to_owned(), needed, free });
     }
@@ -174,7 +171,10 @@ mod tests {
     fn no_room_is_said_before_work_starts() {
         let dir = tempfile::tempdir().unwrap();
         let dest = dir.path().join("x");
-        check_space(&dest, 1).unwrap();
-        assert!(matches!(check_space(&dest, u64::MAX / 2), Err(MediaError::DiskFull { .. })));
+        check_space(&dest, 1, 1 << 20).unwrap();
+        assert!(matches!(
+            check_space(&dest, u64::MAX / 2, 1 << 20),
+            Err(MediaError::DiskFull { .. })
+        ));
     }
 }

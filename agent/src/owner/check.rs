@@ -14,9 +14,9 @@ use crate::jobs::Planned;
 use crate::media::plan::Plan;
 use crate::media::verify;
 use crate::runtime::Shared;
-use crate::worker::{chain, fetch_blob, release, room_for, store_kind};
+use crate::worker::{chain, fetch_blob, room_for, store_kind};
 
-use super::{Scene, demote, fail, part_holder, scene};
+use super::{Scene, demote, fail, part_holder, release_result, scene};
 
 /// Most bytes of a proof: a few bytes for each frame of a very long film.
 const PROOF_BYTES_MAX: u64 = 1 << 30;
@@ -78,10 +78,7 @@ pub fn fetch(
 
 async fn release_part(shared: &Arc<Shared>, task: TaskId, result: TaskResult) {
     let shared = Arc::clone(shared);
-    let released = tokio::task::spawn_blocking(move || {
-        release(&shared, result.media, &part_holder(task));
-        release(&shared, result.proof, &part_holder(task));
-    });
+    let released = tokio::task::spawn_blocking(move || release_result(&shared, task, result));
     let _ = released.await;
 }
 

@@ -133,7 +133,6 @@ impl Mesh {
     /// second one waits until that is decided (the worker lists it again).
     pub(super) fn on_done(
         &mut self,
-        _now: Time,
         from: AgentId,
         attempt: AttemptId,
         id: TaskId,
