@@ -379,7 +379,7 @@ impl Runtime {
         done: oneshot::Sender<()>,
     ) -> Result<(), StoreError> {
         self.perform(outputs).await?;
-        let goodbye = self.mesh.handle(self.shared.now(), Input::Stop);
+        let goodbye = self.mesh.handle(self.shared.now(), Input::StopNow);
         let result = self.perform(goodbye).await;
         self.shared.stop.cancel();
         self.shared.tasks.close();

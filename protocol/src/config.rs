@@ -17,6 +17,19 @@ pub struct Config {
     pub suspect_ms: u64,
     /// Silence after which a lease ends and its task is granted again.
     pub lease_ms: u64,
+    /// A gap between two ticks longer than this is this agent's own sleep: it is not counted as
+    /// the silence of others.
+    pub sleep_gap_ms: u64,
+    /// A lease whose attempt makes no progress for this long ends, however often it is listed.
+    pub stall_ms: u64,
+    /// Attempts that a worker may hold for an owner before it has delivered anything; doubles with
+    /// what it delivers, so that a liar cannot hoard the queue.
+    pub unproven_grants_max: u32,
+    /// Fetches of one result that a worker does not serve, although it is connected, before that
+    /// counts as its failure.
+    pub fetch_tries_max: u32,
+    /// After its disk was full a worker bids again when more is free, and at the latest after this.
+    pub disk_full_pause_ms: u64,
     /// How often an offer with work left is said again.
     pub offer_repeat_ms: u64,
     /// Grants that a worker may hold beyond its slots, so that the next input arrives while the
@@ -50,6 +63,11 @@ impl Default for Config {
             grant_grace_ms: 5_000,
             suspect_ms: 30_000,
             lease_ms: 60_000,
+            sleep_gap_ms: 5_000,
+            stall_ms: 600_000,
+            unproven_grants_max: 8,
+            fetch_tries_max: 3,
+            disk_full_pause_ms: 60_000,
             offer_repeat_ms: 10_000,
             grants_ahead: 1,
             pieces_ahead: 2,

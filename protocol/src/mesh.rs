@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
 use crate::media::{TaskInput, TaskSpec};
 use crate::message::{AgentInfo, Failure, Message, Progress, TaskResult};
-use crate::record::{Record, RecordKey};
+use crate::record::{JobState, Record, RecordKey};
 use crate::time::Time;
 
 use jobs::Jobs;
@@ -44,8 +44,14 @@ pub enum Input {
     Local(AgentInfo),
     /// A person paused or resumed this agent.
     SetPaused(bool),
-    /// The agent stops: no new work; peers are told.
-    Stop,
+    /// The agent is about to stop: no new work; attempts that will not end within the grace go
+    /// back to their owners. [`Mesh::waits_to_stop`] says whether waiting makes sense.
+    Stop {
+        /// How long the runtime waits at most, in milliseconds.
+        grace_ms: u64,
+    },
+    /// The agent stops now: what is left goes back, and peers are told.
+    StopNow,
     /// A control stream to the peer is open.
     PeerUp(AgentId),
     /// The last control stream to the peer closed.
@@ -324,7 +330,8 @@ impl Mesh {
             Input::Restore(records) => self.on_restore(now, records, out),
             Input::Local(info) => self.on_local(now, info, out),
             Input::SetPaused(paused) => self.on_set_paused(paused, out),
-            Input::Stop => self.on_stop(out),
+            Input::Stop { grace_ms } => self.on_stop(grace_ms, out),
+            Input::StopNow => self.on_stop_now(out),
             Input::PeerUp(peer) => self.on_peer_up(now, peer, out),
             Input::PeerDown(peer) => self.on_peer_down(now, peer),
             Input::Received { from, message } => self.on_message(now, from, message, out),
@@ -347,7 +354,9 @@ impl Mesh {
             Input::InputReady(attempt) => self.on_input_ready(attempt),
             Input::Worked { attempt, progress } => self.on_worked(attempt, progress),
             Input::WorkDone { attempt, result } => self.on_work_done(now, attempt, result, out),
-            Input::WorkFailed { attempt, failure } => self.on_work_failed(attempt, failure, out),
+            Input::WorkFailed { attempt, failure } => {
+                self.on_work_failed(now, attempt, failure, out);
+            }
         }
     }
 
@@ -361,10 +370,10 @@ impl Mesh {
             Message::Decline { job } => self.on_decline(from, job),
             Message::Grant { attempt, task, spec, input, blob } => {
                 let grant = work::Grant { attempt, owner: from, task, spec, input, blob };
-                self.on_grant(grant, out);
+                self.on_grant(now, grant, out);
             }
             Message::Done { attempt, task, result } => {
-                self.on_done(from, attempt, task, result, out);
+                self.on_done(now, from, attempt, task, result, out);
             }
             Message::Failed { attempt, task, failure } => {
                 self.on_failed(now, from, attempt, task, failure, out);
@@ -407,6 +416,7 @@ impl Mesh {
     }
 
     fn on_tick(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.notice_sleep(now);
         self.tick_peers(now, out);
         self.tick_leases(now, out);
         self.tick_offers(now, out);
@@ -426,9 +436,31 @@ impl Mesh {
         self.resume_work(out);
     }
 
-    fn on_stop(&mut self, out: &mut Vec<Output>) {
+    fn on_stop(&mut self, grace_ms: u64, out: &mut Vec<Output>) {
         self.work.stopping = true;
-        self.return_work(out);
+        self.work.grace_ms = grace_ms;
+        self.return_work(grace_ms, out);
+        self.bid_again(out);
+    }
+
+    /// Whether something will soon be over that a stop would lose or put off: attempts that end
+    /// within the grace, results that a connected owner is about to fetch, a film being joined.
+    pub fn waits_to_stop(&self) -> bool {
+        let joins = self.jobs.iter().any(|job| job.record.state == JobState::Joining);
+        let there = |owner| {
+            self.peers.get(owner).is_some_and(|peer| peer.state == peers::PeerState::Connected)
+        };
+        joins
+            || self.work.held().any(|held| match held.stage {
+                work::Stage::Running(_) => held.ends_within(self.work.grace_ms),
+                work::Stage::Done { .. } => there(held.record.owner),
+                work::Stage::Fetching | work::Stage::Ready => false,
+            })
+    }
+
+    fn on_stop_now(&mut self, out: &mut Vec<Output>) {
+        self.work.stopping = true;
+        self.return_work(0, out);
         for to in self.peers.connected() {
             out.push(Output::Send { to, message: Message::Goodbye });
         }

@@ -12,7 +12,7 @@ use crate::message::{Failure, TaskResult};
 pub type Fingerprint = [u8; 8];
 
 /// Schema version of all records below; a change of any shape raises it.
-pub const RECORD_SCHEMA: u16 = 1;
+pub const RECORD_SCHEMA: u16 = 2;
 
 /// Where a job of this owner stands.
 ///
@@ -142,6 +142,8 @@ pub struct WorkRecord {
     pub blob: BlobRef,
     /// Where it stands.
     pub state: WorkState,
+    /// How long its result was kept for an owner that is away, in milliseconds, as last saved.
+    pub kept_ms: u64,
 }
 
 /// One durable fact.

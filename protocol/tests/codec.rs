@@ -345,7 +345,7 @@ fn record() -> impl Strategy<Value = Record> {
     let work = (attempt(), agent(), task(), spec(), blob(), state).prop_map(
         |(attempt, owner, task, spec, blob, state)| {
             let input = spec.input();
-            Record::Work(WorkRecord { attempt, owner, task, spec, input, blob, state })
+            Record::Work(WorkRecord { attempt, owner, task, spec, input, blob, state, kept_ms: 0 })
         },
     );
     prop_oneof![

@@ -6,7 +6,9 @@ use dmc_protocol::config::Config;
 use dmc_protocol::id::{AgentId, AttemptId, BlobId, BlobRef, JobId, TaskId};
 use dmc_protocol::media::{AudioTask, Capabilities, Encoder, MediaKind, TaskInput, TaskSpec};
 use dmc_protocol::mesh::{Input, Mesh, Output};
-use dmc_protocol::message::{AgentInfo, Failure, FailureKind, Message, TaskResult, Verdict};
+use dmc_protocol::message::{
+    AgentInfo, Failure, FailureKind, HeldAttempt, HeldState, Message, Progress, TaskResult, Verdict,
+};
 use dmc_protocol::record::{JobState, Record, RecordKey};
 use dmc_protocol::time::Time;
 use uuid::Uuid;
@@ -24,7 +26,7 @@ fn info(name: &str, slots: u32) -> AgentInfo {
         version: String::new(),
         instance: 1,
         slots,
-        free_disk_bytes: 0,
+        free_disk_bytes: 1 << 40,
         paused: false,
         capabilities: Capabilities {
             ffmpeg_version: String::new(),
@@ -214,4 +216,144 @@ fn a_done_job_releases_its_results_again_after_a_crash() {
     let mut again = Mesh::new(ME, Config::default());
     let outputs = again.handle(Time(0), Input::Restore(records));
     assert!(outputs.contains(&Output::DropResult { task: TASK, result: RESULT }));
+}
+
+fn running(frames: u64) -> HeldState {
+    HeldState::Running(Progress { frames, media_ms: frames, ..Progress::default() })
+}
+
+fn lists(attempt: AttemptId, state: HeldState) -> Message {
+    Message::Heartbeat { held: vec![HeldAttempt { attempt, task: TASK, state }] }
+}
+
+fn leases(mesh: &Mesh) -> usize {
+    mesh.jobs().leases_of(PEER)
+}
+
+#[test]
+fn an_owner_does_not_take_its_own_sleep_for_the_silence_of_others() {
+    let (mut mesh, _) = owner();
+    for second in 1..=3 {
+        mesh.handle(Time(second * 1_000), Input::Tick);
+    }
+    mesh.handle(Time(303_000), Input::Tick); // five minutes later
+    assert_eq!(leases(&mesh), 1, "the worker had no chance to speak");
+    (304..=365).for_each(|second| drop(mesh.handle(Time(second * 1_000), Input::Tick)));
+    assert_eq!(leases(&mesh), 0, "now it had");
+}
+
+#[test]
+fn a_lease_that_makes_no_progress_ends_however_often_it_is_listed() {
+    let (mut mesh, attempt) = owner();
+    let mut dropped = None;
+    for second in 1..=700 {
+        let now = Time(second * 1_000);
+        // It gets on for 50 s, then it hangs.
+        let message = lists(attempt, running(second.min(50)));
+        mesh.handle(now, Input::Received { from: PEER, message });
+        let outputs = mesh.handle(now, Input::Tick);
+        let verdict = Message::Verdict { attempt, verdict: Verdict::Drop };
+        if said(&outputs).contains(&&verdict) {
+            dropped = dropped.or(Some(second));
+        }
+    }
+    assert_eq!(dropped, Some(651));
+    assert_eq!(mesh.peers().get(PEER).unwrap().refused, 1);
+}
+
+#[test]
+fn a_worker_cannot_hoard_before_it_delivered() {
+    let mut mesh = agent(0);
+    let tasks = vec![audio(); 100];
+    mesh.handle(Time(1), Input::AddJob { job: JOB, priority: 0, source: Some(BLOB), tasks });
+    hear(&mut mesh, Message::Info(info("peer", 1_024)));
+    let outputs = hear(&mut mesh, Message::Accept { job: JOB, want: 1_025 });
+    assert_eq!(leases(&mesh), 8);
+    let first = said(&outputs).into_iter().find_map(|message| match message {
+        Message::Grant { attempt, task, .. } => Some((*attempt, *task)),
+        _ => None,
+    });
+    let (attempt, task) = first.unwrap();
+    for delivered in 1..=10 {
+        let (attempt, task) = (
+            AttemptId(attempt.0 + delivered - 1),
+            TaskId { index: task.index + u32::try_from(delivered).unwrap() - 1, ..task },
+        );
+        hear(&mut mesh, Message::Done { attempt, task, result: RESULT });
+        mesh.handle(Time(2), Input::ResultGood { attempt, task });
+    }
+    assert_eq!(leases(&mesh), 20, "twice what it delivered");
+}
+
+#[test]
+fn a_result_that_its_worker_never_serves_is_given_up() {
+    let (mut mesh, attempt) = owner();
+    for tried in 1..=3 {
+        hear(&mut mesh, Message::Done { attempt, task: TASK, result: RESULT });
+        let failure = Failure::new(FailureKind::Busy, "no chunk for 60 s");
+        let outputs = mesh.handle(Time(2), Input::ResultBad { attempt, task: TASK, failure });
+        let dropped = Message::Verdict { attempt, verdict: Verdict::Drop };
+        assert_eq!(said(&outputs).contains(&&dropped), tried == 3, "after try {tried}");
+    }
+    assert_eq!(mesh.peers().get(PEER).unwrap().refused, 1);
+}
+
+#[test]
+fn results_that_nobody_asked_for_are_counted() {
+    let (mut mesh, _) = owner();
+    hear(&mut mesh, Message::Done { attempt: AttemptId(99), task: TASK, result: RESULT });
+    let other = TaskId { job: JobId(Uuid::from_u128(7)), index: 0 };
+    hear(&mut mesh, Message::Done { attempt: AttemptId(98), task: other, result: RESULT });
+    assert_eq!(mesh.peers().get(PEER).unwrap().refused, 2);
+}
+
+#[test]
+fn a_worker_with_a_full_disk_bids_again_when_it_has_room() {
+    let mut mesh = agent(1);
+    let full = AgentInfo { free_disk_bytes: 1_000, ..info("me", 1) };
+    mesh.handle(Time(1), Input::Local(full.clone()));
+    hear(&mut mesh, offer());
+    let outputs = grant(&mut mesh, 1);
+    let refused = said(&outputs).into_iter().any(|message| {
+        matches!(message, Message::Failed { failure, .. } if failure.kind == FailureKind::DiskFull)
+    });
+    assert!(refused, "{outputs:?}");
+    let wants = |outputs: &[Output]| {
+        said(outputs).into_iter().find_map(|message| match message {
+            Message::Accept { want, .. } => Some(*want),
+            _ => None,
+        })
+    };
+    assert_eq!(wants(&hear(&mut mesh, offer())), Some(0));
+    let room = AgentInfo { free_disk_bytes: 1 << 30, ..full };
+    assert_eq!(wants(&mesh.handle(Time(2), Input::Local(room))), Some(2));
+}
+
+#[test]
+fn an_owner_grants_only_where_there_is_room() {
+    let mut mesh = agent(0);
+    let tasks = vec![audio()];
+    hear(&mut mesh, Message::Info(AgentInfo { free_disk_bytes: 1_000, ..info("peer", 1) }));
+    mesh.handle(Time(1), Input::AddJob { job: JOB, priority: 0, source: Some(BLOB), tasks });
+    hear(&mut mesh, Message::Accept { job: JOB, want: 1 });
+    assert_eq!(leases(&mesh), 0);
+    let waiting = mesh.waiting_for(Time(2), mesh.jobs().get(JOB).unwrap()).unwrap();
+    assert!(waiting.contains("room"), "{waiting}");
+    hear(&mut mesh, Message::Info(info("peer", 1)));
+    assert_eq!(leases(&mesh), 1);
+}
+
+#[test]
+fn a_stop_returns_what_will_not_end_in_time_and_waits_for_the_rest() {
+    let mut mesh = agent(1);
+    grant(&mut mesh, 1);
+    mesh.handle(Time(2), Input::InputReady(AttemptId(1)));
+    grant(&mut mesh, 2);
+    // Sound has no frames: nobody knows when it ends.
+    let outputs = mesh.handle(Time(3), Input::Stop { grace_ms: 10_000 });
+    let returned = said(&outputs).into_iter().filter(|m| matches!(m, Message::Failed { .. }));
+    assert_eq!(returned.count(), 2);
+    assert!(!mesh.waits_to_stop());
+    let outputs = mesh.handle(Time(4), Input::StopNow);
+    assert!(said(&outputs).contains(&&Message::Goodbye));
 }

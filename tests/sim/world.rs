@@ -412,7 +412,7 @@ impl World {
                 self.agents[at].dead = true;
             }
             Fault::Leave(at) => {
-                self.handle(at, Input::Stop);
+                self.handle(at, Input::StopNow);
                 self.after(1_000, Event::Exit(at));
             }
             Fault::Break(a, b) => {

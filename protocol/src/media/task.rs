@@ -298,6 +298,34 @@ impl TaskSpec {
         }
     }
 
+    /// Bytes that the result may have, about; its input has `input_bytes`.
+    pub fn output_bytes_estimate(&self, input_bytes: u64) -> u64 {
+        match self {
+            TaskSpec::Segment(_) | TaskSpec::Whole(_) => {
+                // Without loss, half of three components of a byte each; otherwise smaller than
+                // the input, of which a segment may be a small part.
+                let raw = self.work_units().saturating_mul(3) / 2;
+                let lossless =
+                    self.video().is_some_and(|v| v.settings.quality == Quality::Lossless);
+                if lossless { raw } else { input_bytes.min(raw) }
+            }
+            TaskSpec::Audio(task) => {
+                let seconds = task.duration_us / 1_000_000 + 1;
+                let bytes_a_sample = u64::from(task.sample_bits) / 8;
+                let raw = self.work_units().saturating_mul(bytes_a_sample);
+                let coded = seconds.saturating_mul(u64::from(task.bps)) / 8;
+                if task.bps > 0 { coded.min(raw) } else { raw }
+            }
+            TaskSpec::Image(_) => self.work_units().saturating_mul(4),
+        }
+    }
+
+    /// Bytes that must be free where the task is done: the input and twice the result.
+    pub fn disk_bytes(&self, input_bytes: u64) -> u64 {
+        let output = self.output_bytes_estimate(input_bytes);
+        input_bytes.saturating_add(output.saturating_mul(2))
+    }
+
     /// What must be fetched before the task can start.
     pub fn input(&self) -> TaskInput {
         match self {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
 use crate::media::{TaskInput, TaskSpec, WorkClass};
-use crate::message::{Failure, Message, OfferedWork, Progress, TaskResult, Verdict};
+use crate::message::{Failure, FailureKind, Message, OfferedWork, Progress, TaskResult, Verdict};
 use crate::record::{Commit, JobRecord, JobState, Record, RecordKey, TaskRecord};
 use crate::time::Time;
 
+use super::peers::PeerState;
 use super::{Mesh, Output};
 
 /// Where a task stands, as people see it.
@@ -40,6 +41,14 @@ pub struct Lease {
     pub granted: Time,
     /// What the worker last told, once it runs.
     pub progress: Option<Progress>,
+    /// When that last changed; at first when it was granted.
+    pub(super) moved: Time,
+}
+
+impl Lease {
+    pub(super) fn new(now: Time) -> Lease {
+        Lease { granted: now, progress: None, moved: now }
+    }
 }
 
 /// One task of a job.
@@ -53,11 +62,20 @@ pub struct Task {
     /// Another way to do it is being looked for.
     pub(super) lowering: bool,
     pub(super) fetching: Option<(AttemptId, AgentId, TaskResult)>,
+    /// Fetches of a result that its worker did not serve.
+    pub(super) fetch_tries: BTreeMap<AttemptId, u32>,
 }
 
 impl Task {
     fn new(record: TaskRecord) -> Task {
-        Task { record, leases: BTreeMap::new(), cutting: false, lowering: false, fetching: None }
+        Task {
+            record,
+            leases: BTreeMap::new(),
+            cutting: false,
+            lowering: false,
+            fetching: None,
+            fetch_tries: BTreeMap::new(),
+        }
     }
 
     /// Where it stands. `source` says whether the whole source is hashed.
@@ -204,6 +222,7 @@ fn new_task(job: JobId, index: usize, spec: TaskSpec) -> Task {
 fn end_task(task: &mut Task, out: &mut Vec<Output>) {
     let id = task.record.id;
     task.leases.clear();
+    task.fetch_tries.clear();
     task.cutting = false;
     task.lowering = false;
     let mut attempts = std::mem::take(&mut task.record.leases);
@@ -413,6 +432,7 @@ impl Mesh {
         let leases = std::mem::take(&mut task.record.leases);
         let expired = std::mem::take(&mut task.record.expired);
         task.leases.clear();
+        task.fetch_tries.clear();
         task.cutting = false; // a piece that still comes is released
         let piece = task.record.piece.take();
         task.save(out);
@@ -426,6 +446,8 @@ impl Mesh {
             out.push(Output::ReleasePiece { task: id, blob });
         }
         self.judge(Time::default(), worker, class, true);
+        let peer = self.peers.entry(Time::default(), worker);
+        peer.delivered = peer.delivered.saturating_add(1);
         out.push(Output::Changed(id.job));
         self.join_if_complete(id.job, out);
     }
@@ -438,13 +460,24 @@ impl Mesh {
         failure: Failure,
         out: &mut Vec<Output>,
     ) {
+        let tries_max = self.config.fetch_tries_max;
         let Some(task) = self.jobs.task_mut(id) else { return };
         let Some((_, worker, _)) = task.fetching.take_if(|(of, ..)| *of == attempt) else { return };
+        let mut failure = failure;
         if !failure.kind.blames() {
-            // Work is dear: the worker keeps the result and lists it until it is fetched, or until
-            // its silence ends the lease.
-            out.push(Output::Changed(id.job));
-            return;
+            let there =
+                self.peers.get(worker).is_some_and(|peer| peer.state == PeerState::Connected);
+            let Some(task) = self.jobs.task_mut(id) else { return };
+            let tries = task.fetch_tries.entry(attempt).or_default();
+            *tries += u32::from(there && failure.kind == FailureKind::Busy);
+            if *tries < tries_max {
+                // Work is dear: the worker keeps the result and lists it until it is fetched, or
+                // until its silence ends the lease.
+                out.push(Output::Changed(id.job));
+                return;
+            }
+            // Whoever is there and never serves what it promised must not hold the task for ever.
+            failure = Failure::new(FailureKind::Verify, failure.reason);
         }
         self.attempt_failed(now, worker, attempt, id, failure, out);
         let message = Message::Verdict { attempt, verdict: Verdict::Drop };
@@ -547,7 +580,7 @@ impl Mesh {
             out.push(Output::Erase(RecordKey::Task(record.id))); // its job was removed
             return;
         };
-        let lease = Lease { granted: now, progress: None };
+        let lease = Lease::new(now);
         let mut task = Task::new(record);
         task.leases = task.record.leases.keys().map(|attempt| (*attempt, lease)).collect();
         job.tasks.push(task);

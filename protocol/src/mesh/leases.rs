@@ -11,7 +11,7 @@ use crate::message::{Failure, FailureKind, HeldState, Message, TaskResult, Verdi
 use crate::record::FailedTry;
 use crate::time::Time;
 
-use super::jobs::{Job, Lease};
+use super::jobs::{Job, Lease, Task};
 use super::peers::PeerState;
 use super::{Mesh, Output};
 
@@ -19,11 +19,14 @@ use super::{Mesh, Output};
 const FAILURES_KEPT_MAX: usize = 8;
 /// Ended leases of one task whose late result is still welcome.
 const EXPIRED_KEPT_MAX: usize = 64;
+/// Frames before its segment that a worker may decode and throw away.
+const PREROLL_FRAMES_MAX: u64 = 100_000;
 
 impl Mesh {
     /// Ends the leases of workers that were silent for too long.
     pub(super) fn tick_leases(&mut self, now: Time, out: &mut Vec<Output>) {
         let (lease_ms, me) = (self.config.lease_ms, self.me);
+        self.end_stalled(now, out);
         let peers = &self.peers;
         let silent = |worker: AgentId, lease: &Lease| {
             let heard = peers.get(worker).map_or(lease.granted, |peer| peer.heard);
@@ -47,6 +50,46 @@ impl Mesh {
                 task.save(out);
             }
         }
+    }
+
+    /// Ends leases whose worker lists them and does not get on: a program that hangs, a disk that
+    /// does not answer, a liar. One that runs is the worker's failure; one that only waits there is
+    /// nobody's, and stays unless somebody else could do it.
+    fn end_stalled(&mut self, now: Time, out: &mut Vec<Output>) {
+        let stall_ms = self.config.stall_ms;
+        let mut ended = Vec::new();
+        for job in self.jobs.iter().filter(|job| job.is_active()) {
+            for task in job.tasks.iter().filter(|task| !task.leases.is_empty()) {
+                for (attempt, lease) in &task.leases {
+                    let Some(worker) = task.record.leases.get(attempt).copied() else { continue };
+                    let fetched = task.fetching.is_some_and(|(of, ..)| of == *attempt);
+                    if fetched || now.since_ms(lease.moved) <= stall_ms {
+                        continue;
+                    }
+                    let runs = lease.progress.is_some();
+                    if runs || self.others_could(now, job, task, worker) {
+                        ended.push((task.record.id, *attempt, worker, runs));
+                    }
+                }
+            }
+        }
+        for (id, attempt, worker, runs) in ended {
+            let (kind, what) = match runs {
+                true => (FailureKind::Internal, "it made no progress"),
+                false => (FailureKind::Busy, "it did not begin"),
+            };
+            let reason = format!("{what} for {} min", stall_ms / 60_000);
+            self.attempt_failed(now, worker, attempt, id, Failure::new(kind, reason), out);
+            let message = Message::Verdict { attempt, verdict: Verdict::Drop };
+            out.push(Output::Send { to: worker, message });
+        }
+    }
+
+    fn others_could(&self, now: Time, job: &Job, task: &Task, worker: AgentId) -> bool {
+        self.candidates(now, job, task).iter().any(|other| {
+            let bids = self.jobs.bids.get(other);
+            *other != worker && bids.is_some_and(|bid| bid.jobs.contains(&job.record.id))
+        })
     }
 
     /// The worker says that it stops: its unfinished attempts go back at once.
@@ -121,9 +164,17 @@ impl Mesh {
             task.record.leases.insert(attempt, from);
             task.save(out);
         }
-        let fresh = Lease { granted: now, progress: None };
-        let lease = task.leases.entry(attempt).or_insert(fresh);
+        // More frames than the task has are no progress.
+        let frames_max = task.record.spec.frames().unwrap_or(u64::MAX / 8);
+        let frames_max = frames_max.saturating_mul(4).saturating_add(PREROLL_FRAMES_MAX);
+        let lease = task.leases.entry(attempt).or_insert(Lease::new(now));
         if let HeldState::Running(progress) = state {
+            let moves = lease.progress.is_none_or(|before| {
+                (before.frames, before.media_ms) != (progress.frames, progress.media_ms)
+            });
+            if moves && progress.frames <= frames_max {
+                lease.moved = now;
+            }
             lease.progress = Some(progress);
             out.push(Output::Changed(id.job));
         }
@@ -133,6 +184,7 @@ impl Mesh {
     /// second one waits until that is decided (the worker lists it again).
     pub(super) fn on_done(
         &mut self,
+        now: Time,
         from: AgentId,
         attempt: AttemptId,
         id: TaskId,
@@ -141,6 +193,7 @@ impl Mesh {
     ) {
         let verdict = self.verdict_on(from, attempt, id);
         if verdict != Verdict::Keep {
+            self.refuse(now, from, id);
             out.push(Output::Send { to: from, message: Message::Verdict { attempt, verdict } });
             return;
         }
@@ -181,6 +234,7 @@ impl Mesh {
         task.record.leases.remove(&attempt);
         task.record.expired.remove(&attempt);
         task.leases.remove(&attempt);
+        task.fetch_tries.remove(&attempt);
         let (class, blames) = (task.record.spec.class(), failure.kind.blames());
         let blames_worker = failure.kind.blames_worker();
         if failure.kind == FailureKind::Unproven {
@@ -203,12 +257,30 @@ impl Mesh {
         if blames {
             if blames_worker {
                 self.judge(now, worker, class, false);
+                self.count_refused(now, worker);
             }
             self.fail_if_hopeless(now, id, out);
         } else if let Some(bid) = self.jobs.bids.get_mut(&worker) {
             // It has no room now; its next bid says when it has.
             bid.want = 0;
         }
+    }
+
+    /// A result that nobody asked this agent for. One for a task that somebody else committed
+    /// first is honest and not counted.
+    fn refuse(&mut self, now: Time, from: AgentId, id: TaskId) {
+        let honest = self.jobs.get(id.job).is_some_and(|job| {
+            let task = job.tasks.get(id.index as usize);
+            !job.is_active() || task.is_some_and(|task| task.record.commit.is_some())
+        });
+        if !honest {
+            self.count_refused(now, from);
+        }
+    }
+
+    pub(super) fn count_refused(&mut self, now: Time, from: AgentId) {
+        let peer = self.peers.entry(now, from);
+        peer.refused = peer.refused.saturating_add(1);
     }
 
     fn fail_if_hopeless(&mut self, now: Time, id: TaskId, out: &mut Vec<Output>) {
@@ -258,9 +330,10 @@ impl Mesh {
         let left = job.tasks.iter().find(|task| {
             use super::jobs::TaskState::{Committed, Fetching, Leased};
             !matches!(task.state(source), Committed | Leased | Fetching)
-                && self.candidates(now, job, task).is_empty()
+                && (self.candidates(now, job, task).is_empty()
+                    || self.lacks_only_room(now, job, task))
         })?;
-        Some(self.say_who_is_missing(job, left))
+        Some(self.say_who_is_missing(now, job, left))
     }
 }
 

@@ -32,6 +32,11 @@ pub struct Peer {
     pub heard: Time,
     /// Failures per class of work, for the back-off.
     pub health: BTreeMap<WorkClass, Health>,
+    /// Results of it that this owner committed since this agent started.
+    pub delivered: u32,
+    /// What it said or sent that was refused since this agent started: results of attempts that
+    /// were never granted, results that did not pass, work that it sat on.
+    pub refused: u64,
 }
 
 /// How a worker did at one class of work lately.
@@ -45,7 +50,14 @@ pub struct Health {
 
 impl Peer {
     fn new(now: Time) -> Peer {
-        Peer { info: None, state: PeerState::Gone, heard: now, health: BTreeMap::new() }
+        Peer {
+            info: None,
+            state: PeerState::Gone,
+            heard: now,
+            health: BTreeMap::new(),
+            delivered: 0,
+            refused: 0,
+        }
     }
 
     /// Whether it may be granted work now.
@@ -68,6 +80,11 @@ impl Peer {
         self.info.as_ref().map_or(0, |info| info.slots)
     }
 
+    /// Whether this much fits on its disk.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.info.as_ref().is_some_and(|info| info.free_disk_bytes >= bytes)
+    }
+
     /// Measured speed at this class in work units a second.
     pub fn speed(&self, class: WorkClass) -> Option<u64> {
         let info = self.info.as_ref()?;
@@ -86,6 +103,8 @@ pub struct Peers {
     all: BTreeMap<AgentId, Peer>,
     said_heartbeat: Time,
     said_progress: Time,
+    /// The last tick, by which this agent notices that it slept.
+    pub(super) ticked: Option<Time>,
 }
 
 impl Peers {
@@ -115,6 +134,26 @@ impl Peers {
 }
 
 impl Mesh {
+    /// A gap in the ticks is this agent's own sleep (a stopped process, a laptop with its lid
+    /// closed, a machine under heavy load). What others said meanwhile waits unread, so their
+    /// silence began only with the end of the gap.
+    pub(super) fn notice_sleep(&mut self, now: Time) {
+        let gap_ms = self.peers.ticked.map_or(0, |ticked| now.since_ms(ticked));
+        self.peers.ticked = Some(now);
+        if gap_ms <= self.config.sleep_gap_ms {
+            return;
+        }
+        let later = |time: Time| (time + gap_ms).min(now);
+        for peer in self.peers.all.values_mut() {
+            peer.heard = later(peer.heard);
+        }
+        let tasks = self.jobs.all.values_mut().flat_map(|job| &mut job.tasks);
+        for lease in tasks.flat_map(|task| task.leases.values_mut()) {
+            lease.granted = later(lease.granted);
+            lease.moved = later(lease.moved);
+        }
+    }
+
     pub(super) fn heard(&mut self, now: Time, from: AgentId) {
         let peer = self.peers.entry(now, from);
         peer.heard = now;
@@ -179,6 +218,7 @@ impl Mesh {
         me.state = PeerState::Connected;
         me.heard = now;
         self.say_info(now, info, out);
+        self.bid_if_room_changed(now, out);
     }
 
     pub(super) fn on_set_paused(&mut self, paused: bool, out: &mut Vec<Output>) {

@@ -119,11 +119,11 @@ impl Mesh {
             task.record.failures.iter().map(|failed| failed.worker).collect();
         let seats = self.candidates(now, job, task).into_iter().filter_map(|worker| {
             let bid = self.jobs.bids.get(&worker)?;
-            let peer = self.peers.get(worker)?;
+            let peer = self.peers.get(worker).filter(|_| self.has_room_for(job, task, worker))?;
             bid.jobs.contains(&job.record.id).then(|| Seat {
                 worker,
                 slots: peer.slots(),
-                want: bid.want,
+                want: bid.want.min(self.trusted_grants(worker)),
                 leases: leases.get(&worker).copied().unwrap_or(0),
                 speed: peer.speed(class),
             })
@@ -134,6 +134,12 @@ impl Mesh {
             seats.retain(fresh);
         }
         seats
+    }
+
+    /// How many attempts a worker may hold: anybody can claim any number of slots.
+    fn trusted_grants(&self, worker: AgentId) -> u32 {
+        let delivered = self.peers.get(worker).map_or(0, |peer| peer.delivered);
+        self.config.unproven_grants_max.max(delivered.saturating_mul(2))
     }
 
     /// Agents that could do the task now: there, not paused, able, of the pinned build, and not
@@ -173,7 +179,7 @@ impl Mesh {
         let Some(task) = self.jobs.task_mut(id) else { return };
         let Some(blob) = task.input_blob(source) else { return };
         task.record.leases.insert(attempt, worker);
-        task.leases.insert(attempt, Lease { granted: now, progress: None });
+        task.leases.insert(attempt, Lease::new(now));
         task.save(out);
         let (spec, input) = (task.record.spec.clone(), task.record.spec.input());
         let message = Message::Grant { attempt, task: id, spec, input, blob };
@@ -183,8 +189,8 @@ impl Mesh {
 
     /// Cuts a bounded window of pieces ahead of what the workers want.
     fn cut_ahead(&mut self, id: JobId, out: &mut Vec<Output>) {
-        let bids = self.jobs.bids.values().filter(|bid| bid.jobs.contains(&id));
-        let want: u32 = bids.map(|bid| bid.want).sum();
+        let bids = self.jobs.bids.iter().filter(|(_, bid)| bid.jobs.contains(&id));
+        let want: u32 = bids.map(|(of, bid)| bid.want.min(self.trusted_grants(*of))).sum();
         let ahead = self.config.pieces_ahead;
         let Some(job) = self.jobs.all.get_mut(&id) else { return };
         if want == 0 {
@@ -262,12 +268,34 @@ impl Mesh {
         slots.into_iter().max_by_key(|(_, slots)| *slots).map(|(build, _)| *build)
     }
 
-    pub(super) fn say_who_is_missing(&self, job: &Job, task: &Task) -> String {
+    /// Whether agents that are there, able and willing lack nothing but room on their disks.
+    pub(super) fn lacks_only_room(&self, now: Time, job: &Job, task: &Task) -> bool {
+        let able = self.candidates(now, job, task);
+        !able.is_empty() && !able.iter().any(|id| self.has_room_for(job, task, *id))
+    }
+
+    /// Whether input and result fit on the worker's disk. This agent's own input is here already.
+    fn has_room_for(&self, job: &Job, task: &Task, worker: AgentId) -> bool {
+        let input_bytes = task.input_blob(job.record.source).map_or(0, |blob| blob.bytes);
+        let fetched = if worker == self.me { input_bytes } else { 0 };
+        let needed = task.record.spec.disk_bytes(input_bytes).saturating_sub(fetched);
+        self.peers.get(worker).is_some_and(|peer| peer.has_room(needed))
+    }
+
+    pub(super) fn say_who_is_missing(&self, now: Time, job: &Job, task: &Task) -> String {
         let requires = task.record.spec.requires();
         let names: Vec<&str> = requires.iter().map(|encoder| encoder.name()).collect();
         let names = names.join(" and ");
         let there: Vec<&Peer> = self.peers.iter().map(|(_, peer)| peer).collect();
         let able = |peer: &&&Peer| peer.has_all(&requires);
+        if self.lacks_only_room(now, job, task) {
+            let input_bytes = task.input_blob(job.record.source).map_or(0, |blob| blob.bytes);
+            let mib = task.record.spec.disk_bytes(input_bytes) >> 20;
+            return format!(
+                "waiting for room: no agent with {names} has {mib} MiB free beside its reserve; \
+                 it goes on by itself once there is room"
+            );
+        }
         let connected = there.iter().filter(|peer| peer.is_usable()).count();
         if !there.iter().any(|peer| able(&peer) && peer.is_usable()) {
             if there.iter().any(|peer| able(&peer) && peer.info.as_ref().is_some_and(|i| i.paused))

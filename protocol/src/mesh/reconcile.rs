@@ -32,7 +32,7 @@ impl Mesh {
         for HeldAttempt { attempt, task, state } in held {
             if let HeldState::Done(result) = state {
                 // The report may have been lost: to hear it again is harmless.
-                self.on_done(from, attempt, task, result, out);
+                self.on_done(now, from, attempt, task, result, out);
                 continue;
             }
             match self.verdict_on(from, attempt, task) {

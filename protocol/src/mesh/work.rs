@@ -11,7 +11,11 @@ use crate::message::{
 use crate::record::{Record, RecordKey, WorkRecord, WorkState};
 use crate::time::Time;
 
+use super::peers::PeerState;
 use super::{Mesh, Output};
+
+/// How often the time that results wait is made durable.
+const KEPT_SAVE_MS: u64 = 3_600_000;
 
 /// A lease as it arrives.
 #[derive(Debug, Clone)]
@@ -43,7 +47,7 @@ pub enum Stage {
     Done {
         /// What it made.
         result: TaskResult,
-        /// When it was finished, or this agent started.
+        /// When the time that it is kept was last added up.
         since: Time,
     },
 }
@@ -59,20 +63,47 @@ pub struct Held {
     order: u64,
 }
 
+impl Held {
+    /// Whether it runs and will be finished so soon, as far as its speed tells.
+    pub(super) fn ends_within(&self, ms: u64) -> bool {
+        let Stage::Running(progress) = self.stage else { return false };
+        let (Some(frames), true) = (self.record.spec.frames(), progress.fps_x100 > 0) else {
+            return false;
+        };
+        let left = frames.saturating_sub(progress.frames);
+        left.saturating_mul(100_000) / u64::from(progress.fps_x100) <= ms
+    }
+}
+
 /// The worker side of the state.
 #[derive(Debug, Default)]
 pub struct Work {
     pub(super) paused: bool,
     pub(super) stopping: bool,
+    /// How long a stop waits, in milliseconds.
+    pub(super) grace_ms: u64,
     held: BTreeMap<AttemptId, Held>,
     offers: BTreeMap<AgentId, BTreeMap<JobId, u32>>,
     order: u64,
+    disk_full: Option<DiskFull>,
+}
+
+/// A task did not fit on the disk: no bids until more is free.
+#[derive(Debug, Clone, Copy)]
+struct DiskFull {
+    since: Time,
+    free_bytes: u64,
 }
 
 impl Work {
     /// Whether a person paused this agent.
     pub fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Whether this agent does not bid because its disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.is_some()
     }
 
     /// Attempts that this agent holds, finished ones included.
@@ -156,17 +187,22 @@ impl Mesh {
         if slots == 0 {
             return 0; // this agent only owns jobs
         }
+        let full = self.work.stopping || self.work.disk_full.is_some();
         let free = slots
             .saturating_add(self.config.grants_ahead)
             .saturating_sub(u32::try_from(self.work.unfinished()).unwrap_or(u32::MAX));
+        let free = if full { 0 } else { free };
         free.saturating_add(u32::try_from(self.work.unfinished_for(owner)).unwrap_or(u32::MAX))
     }
 
-    pub(super) fn on_grant(&mut self, grant: Grant, out: &mut Vec<Output>) {
+    pub(super) fn on_grant(&mut self, now: Time, grant: Grant, out: &mut Vec<Output>) {
         if self.work.held.contains_key(&grant.attempt) {
             return; // said twice
         }
         if let Err(failure) = self.admit(&grant) {
+            if failure.kind == FailureKind::DiskFull {
+                self.note_disk_full(now);
+            }
             let (attempt, task) = (grant.attempt, grant.task);
             let message = Message::Failed { attempt, task, failure };
             out.push(Output::Send { to: grant.owner, message });
@@ -177,7 +213,7 @@ impl Mesh {
         }
         let Grant { attempt, owner, task, spec, input, blob } = grant;
         let state = WorkState::Queued;
-        let record = WorkRecord { attempt, owner, task, spec, input, blob, state };
+        let record = WorkRecord { attempt, owner, task, spec, input, blob, state, kept_ms: 0 };
         out.push(Output::Save(Record::Work(record.clone())));
         self.work.insert(record, Stage::Fetching);
         out.push(Output::FetchInput { attempt, owner, task, blob });
@@ -199,7 +235,48 @@ impl Mesh {
         if !me.has_all(&grant.spec.requires()) {
             return Err(Failure::new(FailureKind::Encode, "a needed encoder does not work here"));
         }
+        let needed = self.disk_needed(grant);
+        if !me.has_room(needed) {
+            let mib = needed >> 20;
+            let reason = format!("not enough room on its disk: {mib} MiB are needed");
+            return Err(Failure::new(FailureKind::DiskFull, reason));
+        }
         Ok(())
+    }
+
+    /// Bytes that this grant and those before it will still take: each input once, and twice each
+    /// result.
+    fn disk_needed(&self, grant: &Grant) -> u64 {
+        let mut inputs = BTreeMap::from([(grant.blob.id, (grant.owner, grant.blob.bytes))]);
+        let mut bytes = grant.spec.disk_bytes(grant.blob.bytes) - grant.blob.bytes;
+        let unfinished =
+            self.work.held.values().filter(|held| !matches!(held.stage, Stage::Done { .. }));
+        for held in unfinished {
+            let (blob, spec) = (held.record.blob, &held.record.spec);
+            bytes = bytes.saturating_add(spec.disk_bytes(blob.bytes) - blob.bytes);
+            if held.stage == Stage::Fetching {
+                inputs.insert(blob.id, (held.record.owner, blob.bytes));
+            }
+        }
+        let fetched = inputs.values().filter(|(owner, _)| *owner != self.me);
+        fetched.fold(bytes, |sum, (_, input)| sum.saturating_add(*input))
+    }
+
+    fn note_disk_full(&mut self, now: Time) {
+        let free_bytes = self.peers.get(self.me).and_then(|me| me.info.as_ref());
+        let free_bytes = free_bytes.map_or(0, |info| info.free_disk_bytes);
+        self.work.disk_full = Some(DiskFull { since: now, free_bytes });
+    }
+
+    /// Bids again once clearly more is free than when work did not fit, or after a while.
+    pub(super) fn bid_if_room_changed(&mut self, now: Time, out: &mut Vec<Output>) {
+        let Some(full) = self.work.disk_full else { return };
+        let more = full.free_bytes.saturating_add(full.free_bytes / 16).saturating_add(1);
+        let has_more = self.peers.get(self.me).is_some_and(|me| me.has_room(more));
+        if has_more || now.since_ms(full.since) > self.config.disk_full_pause_ms {
+            self.work.disk_full = None;
+            self.bid_again(out);
+        }
     }
 
     pub(super) fn on_input_ready(&mut self, attempt: AttemptId) {
@@ -252,19 +329,23 @@ impl Mesh {
 
     pub(super) fn on_work_failed(
         &mut self,
+        now: Time,
         attempt: AttemptId,
         failure: Failure,
         out: &mut Vec<Output>,
     ) {
         let Some(held) = self.work.held.get(&attempt) else { return };
         let (to, task) = (held.record.owner, held.record.task);
+        if failure.kind == FailureKind::DiskFull {
+            self.note_disk_full(now);
+        }
         self.drop_held(attempt, out);
         out.push(Output::Send { to, message: Message::Failed { attempt, task, failure } });
         self.bid_again(out);
     }
 
     /// Says to owners with standing offers how much this agent wants now, where that changed.
-    fn bid_again(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn bid_again(&mut self, out: &mut Vec<Output>) {
         let owners: Vec<AgentId> = self.work.offers.keys().copied().collect();
         for owner in owners {
             let want = self.want_of(owner);
@@ -304,14 +385,14 @@ impl Mesh {
         out.push(Output::Discard { attempt, blob: held.record.blob, result });
     }
 
-    /// This agent stops: other owners get unfinished attempts back at once. Its own stay queued and
-    /// go on after the next start.
-    pub(super) fn return_work(&mut self, out: &mut Vec<Output>) {
+    /// This agent stops: other owners get attempts back that do not end within `grace_ms`. Its own
+    /// stay queued and go on after the next start.
+    pub(super) fn return_work(&mut self, grace_ms: u64, out: &mut Vec<Output>) {
         let me = self.me;
-        let theirs =
-            self.work.held.values().filter(|held| {
-                held.record.owner != me && !matches!(held.stage, Stage::Done { .. })
-            });
+        let theirs = self.work.held.values().filter(|held| {
+            let done = matches!(held.stage, Stage::Done { .. });
+            held.record.owner != me && !done && !held.ends_within(grace_ms)
+        });
         let theirs: Vec<_> =
             theirs.map(|held| (held.record.attempt, held.record.owner, held.record.task)).collect();
         for (attempt, to, task) in theirs {
@@ -324,13 +405,15 @@ impl Mesh {
     /// Results that nobody fetched for a week go. So do attempts that wait for the input of an owner
     /// that has gone: they would take the room of work for others, and the owner grants anew.
     pub(super) fn tick_work(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.bid_if_room_changed(now, out);
+        self.add_up_kept(now, out);
         let kept_ms = self.config.result_kept_ms;
         let (lease_ms, me, peers) = (self.config.lease_ms, self.me, &self.peers);
         let gone = |owner: AgentId| {
             owner != me && peers.get(owner).is_none_or(|peer| now.since_ms(peer.heard) > lease_ms)
         };
         let old = self.work.held.values().filter(|held| match held.stage {
-            Stage::Done { since, .. } => now.since_ms(since) > kept_ms,
+            Stage::Done { since, .. } => held.record.kept_ms + now.since_ms(since) > kept_ms,
             Stage::Fetching => gone(held.record.owner),
             Stage::Ready | Stage::Running(_) => false,
         });
@@ -342,6 +425,24 @@ impl Mesh {
             self.drop_held(attempt, out);
         }
         self.bid_again(out);
+    }
+
+    /// How long results wait for owners that are away, saved now and then: a restart must not
+    /// begin the week anew. While the owner is there, it does not count.
+    fn add_up_kept(&mut self, now: Time, out: &mut Vec<Output>) {
+        for held in self.work.held.values_mut() {
+            let Stage::Done { since, .. } = &mut held.stage else { continue };
+            let owner = held.record.owner;
+            let there = self.peers.get(owner).is_some_and(|peer| peer.state != PeerState::Gone);
+            let waited_ms = now.since_ms(*since);
+            if there {
+                *since = now;
+            } else if waited_ms >= KEPT_SAVE_MS {
+                *since = now;
+                held.record.kept_ms = held.record.kept_ms.saturating_add(waited_ms);
+                out.push(Output::Save(Record::Work(held.record.clone())));
+            }
+        }
     }
 
     pub(super) fn restore_work(&mut self, now: Time, record: WorkRecord) {
