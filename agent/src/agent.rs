@@ -24,7 +24,7 @@ use crate::media::run::Tools;
 use crate::media::{capability, publish};
 use crate::net::{self, Net, NetEvent};
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
-use crate::{http, identity, intake, owner, state, worker};
+use crate::{custody, http, identity, intake, owner, power, state, worker};
 
 /// The port that agents prefer to listen on for peers.
 pub const PEER_PORT: u16 = 7341;
@@ -140,6 +140,9 @@ async fn describe(settings: &Settings, tools: Option<&Tools>, data_dir: &Path) -
         paused: false,
         capabilities,
         speeds: Vec::new(),
+        uptime_s: 0,
+        custodian: settings.custodian && tools.is_some(),
+        on_battery: power::on_battery(),
     }
 }
 
@@ -174,6 +177,13 @@ fn unpin_leftovers(store: &Store) -> Result<(), dmc_store::StoreError> {
             Record::Task(task) => {
                 holders.extend(task.piece.map(|_| owner::piece_holder(task.id)));
                 holders.extend(task.commit.map(|_| owner::part_holder(task.id)));
+            }
+            Record::Handed(handed) => {
+                holders.insert(owner::handed_holder(handed.id));
+            }
+            Record::Custody(custody) => {
+                holders.insert(custody::source_holder(custody.id));
+                holders.insert(custody::result_holder(custody.id));
             }
             Record::Job(_) | Record::Paused(_) => {}
         }

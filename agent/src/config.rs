@@ -18,6 +18,16 @@ pub enum Door {
     Closed,
 }
 
+/// Whether jobs are handed over by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandOver {
+    /// While this machine runs on its battery.
+    Auto,
+    /// Only when a person asks for it.
+    Never,
+}
+
 /// Everything that a person can set; every key has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +53,12 @@ pub struct Settings {
     pub disk_reserve_bytes: u64,
     /// Most bytes of pieces and results that are kept for running jobs.
     pub blob_quota_bytes: u64,
+    /// Whether this agent keeps whole jobs of members that leave.
+    pub custodian: bool,
+    /// Whether jobs are handed over by themselves while this machine runs on its battery.
+    pub hand_over: HandOver,
+    /// Where results that others deliver to this agent are put; without it, none are.
+    pub inbox: Option<PathBuf>,
     /// Seconds that running work gets when the agent stops.
     pub stop_grace_s: u64,
     /// Time-outs and limits between agents.
@@ -62,6 +78,9 @@ impl Default for Settings {
             discovery_port: 0,
             disk_reserve_bytes: 1 << 30,
             blob_quota_bytes: 1 << 40,
+            custodian: true,
+            hand_over: HandOver::Auto,
+            inbox: None,
             stop_grace_s: 10,
             mesh: dmc_protocol::config::Config::default(),
         }

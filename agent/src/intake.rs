@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dmc_protocol::handover::is_relative_path;
 use dmc_protocol::id::{BlobRef, JobId};
 use dmc_protocol::media::{Container, MediaKind, Preset, PresetOverrides, TaskInput};
 use dmc_protocol::mesh::Input;
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::jobs::{Phase, Planned, Request, Stamp, now_ms};
+use crate::config::HandOver;
+use crate::jobs::{Delivery, Phase, Planned, Request, Stamp, now_ms};
 use crate::media::plan::{self, PlanHints};
 use crate::media::probe;
 use crate::media::streams::Probe;
@@ -18,6 +20,7 @@ use crate::media::{MediaError, index, publish};
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
 use crate::worker::chain;
+use crate::{owner, power};
 
 /// Shortest segments where the film allows longer ones, in seconds: shorter ones cost quality.
 const SEGMENT_S_MIN: f64 = 10.0;
@@ -49,6 +52,15 @@ pub struct Wish {
     /// Wanted length of segments in seconds.
     #[serde(default)]
     pub segment_seconds: Option<u32>,
+    /// Whether the whole job is given to another agent, so that this one may leave.
+    #[serde(default)]
+    pub hand_over: bool,
+    /// The agent (name or id) in whose inbox the result stays.
+    #[serde(default)]
+    pub deliver_to: Option<String>,
+    /// The result's name below that inbox.
+    #[serde(default)]
+    pub deliver_as: Option<String>,
 }
 
 /// Why a request is refused; nothing was begun.
@@ -92,6 +104,7 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
     let output = output_path(&wish, &preset, &trial)?;
     check_output(&input, &output, wish.overwrite)?;
     let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
+    let delivery = delivery(shared, &wish, &output).await?;
     let request = Request {
         id: JobId(Uuid::now_v7()),
         input: wish.input,
@@ -102,18 +115,67 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
         stamp,
         created_ms: now_ms(),
         updated_ms: now_ms(),
-        phase: Phase::Planning,
+        phase: if delivery.is_some() { Phase::HandedOver } else { Phase::Planning },
         cancelled: false,
         errors: Vec::new(),
         notes: Vec::new(),
         rung: None,
         publishing: None,
         proof: None,
+        hand_over: delivery,
+        custody: None,
     };
     let id = request.id;
+    let hand_over = request.hand_over.is_some();
     shared.jobs.add(request).await?;
-    begin(Arc::clone(shared), id, Some(probe));
+    match hand_over {
+        true => owner::hand_over(Arc::clone(shared), id),
+        false => begin(Arc::clone(shared), id, Some(probe)),
+    }
     Ok(id)
+}
+
+/// Whether and where to the job is handed over: when the person says so, or when this machine runs
+/// on its battery and somebody else could take it.
+async fn delivery(
+    shared: &Shared,
+    wish: &Wish,
+    output: &Path,
+) -> Result<Option<Delivery>, Refusal> {
+    if let Some(agent) = wish.deliver_to.clone() {
+        let name = agent.clone();
+        let found = shared.ask(move |mesh, _| {
+            let all = mesh.peers().iter().map(|(id, _)| id).filter(|id| *id != mesh.me());
+            all.filter(|id| id.to_string() == name || mesh.name_of(*id) == name).collect::<Vec<_>>()
+        });
+        let [to] = found.await.unwrap_or_default()[..] else {
+            let text = format!("there is no one agent {agent}; `dmc peers` lists names and ids");
+            return Err(Refusal::Wish(text));
+        };
+        let path = match &wish.deliver_as {
+            Some(path) => path.clone(),
+            None => output.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        if !is_relative_path(&path) {
+            let text = format!("`{path}` is no name below an inbox; write it as in new/film.mkv");
+            return Err(Refusal::Wish(text));
+        }
+        return Ok(Some(Delivery { to: Some(to), path: Some(path) }));
+    }
+    if wish.deliver_as.is_some() {
+        return Err(Refusal::Wish("--deliver-as needs --deliver-to".to_owned()));
+    }
+    let by_itself = shared.settings.hand_over == HandOver::Auto && power::on_battery() && {
+        let others = shared.ask(|mesh, _| {
+            let mut peers = mesh.peers().iter().filter(|(id, _)| *id != mesh.me());
+            peers.any(|(_, peer)| {
+                let info = peer.info.as_ref();
+                peer.is_usable() && info.is_some_and(|info| info.custodian && !info.on_battery)
+            })
+        });
+        others.await == Some(true)
+    };
+    Ok((wish.hand_over || by_itself).then(Delivery::default))
 }
 
 fn output_path(wish: &Wish, preset: &Preset, trial: &plan::Plan) -> Result<PathBuf, Refusal> {
@@ -174,7 +236,9 @@ pub fn container_of(output: &Path) -> Option<Container> {
 /// Ends a job, whether it has tasks already or not.
 pub async fn cancel(shared: &Arc<Shared>, job: JobId) {
     shared.jobs.with(job, |entry| entry.token.cancel());
-    let planning = shared.jobs.with(job, |entry| entry.request.phase == Phase::Planning);
+    let planning = shared
+        .jobs
+        .with(job, |entry| matches!(entry.request.phase, Phase::Planning | Phase::HandedOver));
     if planning == Some(true) {
         // It may be told to the core in this very moment: both are told.
         let _ = shared
@@ -215,10 +279,16 @@ pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
         list_source(shared, job, request.input.0, true).await;
         shared.tell(Input::RetryJob(job)).await;
         align(shared, job).await;
+    } else if is_handed(shared, job).await {
+        shared.tell(Input::TakeBack(job)).await;
     } else {
         begin(Arc::clone(shared), job, None);
     }
     Ok(())
+}
+
+async fn is_handed(shared: &Shared, job: JobId) -> bool {
+    shared.ask(move |mesh, _| mesh.handovers().get(job).is_some()).await == Some(true)
 }
 
 /// After a start: jobs that had no tasks yet are planned, or told to the core.
@@ -231,6 +301,16 @@ pub async fn resume(shared: &Arc<Shared>) {
         let known =
             shared.ask(move |mesh, _| mesh.jobs().get(job).map(|job| job.record.state.is_over()));
         match known.await.flatten() {
+            // The core says what is to be done with these.
+            None if request.custody.is_some() => {}
+            None if is_handed(shared, job).await => {
+                let (shared, input) = (Arc::clone(shared), request.input.0.clone());
+                // Its custodian may still be fetching it.
+                shared.tasks.clone().spawn(async move { known_source(&shared, &input).await });
+            }
+            None if request.phase == Phase::HandedOver => {
+                owner::hand_over(Arc::clone(shared), job);
+            }
             None => begin(Arc::clone(shared), job, None),
             Some(true) => {}
             Some(false) => {
@@ -299,12 +379,15 @@ pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
                 if let Err(e) = failed.await {
                     warn!(%job, "its failure cannot be saved: {}", chain(&e));
                 }
+                if request.custody.is_some() {
+                    shared.tell(Input::CustodyFailed { job, why: chain(&error) }).await;
+                }
             }
         }
     });
 }
 
-async fn make_plan(
+pub(crate) async fn make_plan(
     shared: &Arc<Shared>,
     request: &Request,
     probe: Option<Probe>,
@@ -367,8 +450,22 @@ pub fn hash_source(shared: Arc<Shared>, job: JobId, input: PathBuf, wanted: bool
 }
 
 async fn list_source(shared: &Arc<Shared>, job: JobId, input: PathBuf, wanted: bool) {
+    let custody = shared.jobs.with(job, |entry| entry.request.custody).flatten();
+    let known = match custody {
+        Some(custody) => Ok(custody.source), // it lies in the store
+        None => known_source(shared, &input).await,
+    };
+    match known {
+        Ok(blob) => shared.tell(Input::SourceReady { job, blob }).await,
+        Err(error) if wanted => shared.tell(Input::FailJob { job, errors: vec![error] }).await,
+        Err(error) => warn!(%job, "the source cannot be hashed: {error}"),
+    }
+}
+
+/// The source's hash, and that peers may fetch it from where it lies.
+pub(crate) async fn known_source(shared: &Shared, input: &Path) -> Result<BlobRef, String> {
     let blobs = shared.store.blobs.clone();
-    let path = input.clone();
+    let path = input.to_owned();
     let known = tokio::task::spawn_blocking(move || {
         let manifest = match blobs.find_external(&path) {
             Some(manifest) => manifest,
@@ -381,12 +478,8 @@ async fn list_source(shared: &Arc<Shared>, job: JobId, input: PathBuf, wanted: b
         Ok::<_, dmc_store::StoreError>(BlobRef { id: manifest.id, bytes: manifest.bytes })
     });
     match known.await {
-        Ok(Ok(blob)) => shared.tell(Input::SourceReady { job, blob }).await,
-        Ok(Err(e)) if wanted => {
-            let errors = vec![format!("cannot read {}: {}", input.display(), chain(&e))];
-            shared.tell(Input::FailJob { job, errors }).await;
-        }
-        Ok(Err(e)) => warn!(%job, "the source cannot be hashed: {}", chain(&e)),
-        Err(e) => warn!(%job, "the source cannot be hashed: {e}"),
+        Ok(Ok(blob)) => Ok(blob),
+        Ok(Err(e)) => Err(format!("cannot read {}: {}", input.display(), chain(&e))),
+        Err(e) => Err(e.to_string()),
     }
 }

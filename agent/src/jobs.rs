@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dmc_protocol::codec;
-use dmc_protocol::id::JobId;
+use dmc_protocol::id::{AgentId, BlobRef, JobId};
 use dmc_protocol::media::Preset;
 use dmc_store::{Batch, Kv, StoreError, Table, decode, encode};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use crate::media::plan::{Plan, Rung};
 use crate::media::streams::Probe;
 use crate::paths::AnyPath;
 
-const SCHEMA: u16 = 1;
+const SCHEMA: u16 = 2;
 const PLAN_BYTES_MAX: usize = 1 << 30;
 const PAGE: usize = 1_000;
 const NOTES_MAX: usize = 50;
@@ -51,6 +51,8 @@ impl Stamp {
 pub enum Phase {
     /// The source is read and the plan made.
     Planning,
+    /// Another agent keeps the job, or will.
+    HandedOver,
     /// Tasks are encoded.
     Encoding,
     /// Results are joined.
@@ -114,6 +116,30 @@ pub struct Request {
     pub publishing: Option<(u64, u64)>,
     /// The proof, once the result is verified.
     pub proof: Option<Proof>,
+    /// That it is to be handed over whole, and where the result then goes.
+    pub hand_over: Option<Delivery>,
+    /// Whose job it is, when this agent only keeps it.
+    pub custody: Option<Custody>,
+}
+
+/// Where the result of a job that is handed over goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The agent that keeps the result; `None`: it comes back here.
+    pub to: Option<AgentId>,
+    /// Its name below that agent's inbox.
+    pub path: Option<String>,
+}
+
+/// A job of another agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Custody {
+    /// The submitter.
+    pub from: AgentId,
+    /// The source, in the store.
+    pub source: BlobRef,
+    /// Whether the result stays in this agent's inbox.
+    pub delivers: bool,
 }
 
 impl Request {
@@ -237,6 +263,11 @@ impl JobBook {
         });
     }
 
+    /// A directory of the job's own, which goes with it.
+    pub fn dir_of(&self, id: JobId) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
     fn plan_path(&self, id: JobId) -> PathBuf {
         self.dir.join(id.to_string()).join("plan")
     }
@@ -278,6 +309,8 @@ impl JobBook {
 
     /// Forgets a job and its plan.
     pub async fn remove(&self, id: JobId) -> Result<(), StoreError> {
+        // No change may save it again after it is deleted.
+        let _one_at_a_time = self.saving.lock().await;
         let mut batch = Batch::new();
         batch.delete(Table::Requests, id.0.as_bytes());
         self.kv.commit(batch).await?;

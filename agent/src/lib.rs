@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod custody;
 pub mod discovery;
 pub mod http;
 pub mod identity;
@@ -11,6 +12,7 @@ pub mod media;
 pub mod net;
 pub mod owner;
 pub mod paths;
+pub mod power;
 pub mod runtime;
 pub mod state;
 pub mod worker;

@@ -1,7 +1,9 @@
 //! What the owner of a job does beside deciding: cut pieces here, fetch and verify results in
-//! [`check`], find another way in [`lower`], join and publish in [`join`].
+//! [`check`], find another way in [`lower`], join and publish in [`join`], give jobs away and bring
+//! their results home in [`handed`].
 
 mod check;
+mod handed;
 mod join;
 mod lower;
 
@@ -25,6 +27,7 @@ use crate::runtime::Shared;
 use crate::worker::{chain, release};
 
 pub use check::{Verified, fetch};
+pub use handed::{ended, fetch_handed, hand_over, handed_holder, take_back};
 pub use join::join;
 pub use lower::lower;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dmc_protocol::id::{AgentId, AttemptId, BlobId};
+use dmc_protocol::id::{AgentId, AttemptId, BlobId, JobId};
 use dmc_protocol::media::WorkClass;
 use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::AgentInfo;
@@ -23,7 +23,7 @@ use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::verify::Checked;
 use crate::net::{Net, NetEvent};
-use crate::{owner, state, worker};
+use crate::{custody, owner, power, state, worker};
 
 /// Inputs that may wait. The core takes microseconds an input; a full queue slows the sender.
 const QUEUE: usize = 4_096;
@@ -31,6 +31,8 @@ const QUEUE: usize = 4_096;
 const INPUTS_PER_COMMIT: usize = 256;
 /// A commit of many tasks is split; its parts become durable in order.
 const COMMIT_BYTES: usize = BATCH_BYTES_MAX / 2;
+/// How often uptime and power are told.
+const UPTIME_STEP_S: u64 = 60;
 const TICK: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(120);
 
@@ -75,6 +77,8 @@ pub struct Shared {
     pub info: Mutex<AgentInfo>,
     /// Running work of this agent as a worker.
     pub attempts: Mutex<BTreeMap<AttemptId, CancellationToken>>,
+    /// Running work of this agent as a custodian.
+    pub custody: Mutex<BTreeMap<JobId, CancellationToken>>,
     /// Results for jobs of this very agent that its worker side has checked, by media and proof:
     /// the same bytes need no second decode.
     pub checked: Mutex<BTreeMap<(BlobId, BlobId), Checked>>,
@@ -195,6 +199,7 @@ impl Runtime {
             met: Mutex::default(),
             info: Mutex::new(parts.info),
             attempts: Mutex::default(),
+            custody: Mutex::default(),
             checked: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: parts.stop,
@@ -255,10 +260,23 @@ impl Runtime {
         let now = self.shared.now();
         let mut outputs = self.mesh.handle(now, Input::Tick);
         let info = worker::refresh_free_disk(&self.shared);
+        let info = self.refresh_uptime().or(info);
         if let Some(info) = info {
             outputs.extend(self.mesh.handle(now, Input::Local(info)));
         }
         outputs
+    }
+
+    /// Uptime and power, about once a minute.
+    fn refresh_uptime(&self) -> Option<AgentInfo> {
+        let mut info = self.shared.info.lock().unwrap_or_else(PoisonError::into_inner);
+        let uptime_s = self.shared.started.elapsed().as_secs();
+        if uptime_s < info.uptime_s + UPTIME_STEP_S {
+            return None;
+        }
+        info.uptime_s = uptime_s;
+        info.on_battery = power::on_battery();
+        Some(info.clone())
     }
 
     /// Handles one event; a request to stop is returned.
@@ -351,6 +369,22 @@ impl Runtime {
             Output::Lower { task, reason } => owner::lower(shared, task, reason),
             Output::Join(job) => owner::join(shared, job),
             Output::JobOver(job) => owner::job_over(shared, job),
+            Output::TakeBack(job) => owner::take_back(shared, job),
+            Output::FetchHanded { job, from, result } => {
+                owner::fetch_handed(shared, job, from, result);
+            }
+            Output::HandedEnded { job, error } => {
+                let tasks = shared.tasks.clone();
+                tasks.spawn(owner::ended(shared, job, error));
+            }
+            Output::FetchSource { job, from, source } => {
+                custody::fetch_source(shared, job, from, source);
+            }
+            Output::BeginCustody(job) => custody::begin(shared, job),
+            Output::KeepResult(job) => custody::keep_result(shared, job),
+            Output::EndCustody { job, source, result } => {
+                custody::end(shared, job, source, result);
+            }
             Output::FetchInput { attempt, owner, task: _, blob } => {
                 worker::fetch_input(shared, attempt, owner, blob);
             }

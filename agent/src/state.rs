@@ -22,6 +22,8 @@ fn place(key: RecordKey) -> (Table, Vec<u8>) {
         RecordKey::Job(id) => (Table::Jobs, job_key(id)),
         RecordKey::Task(id) => (Table::Tasks, task_key(id)),
         RecordKey::Work(id) => (Table::Held, id.0.to_be_bytes().to_vec()),
+        RecordKey::Handed(id) => (Table::Handed, job_key(id)),
+        RecordKey::Custody(id) => (Table::Custody, job_key(id)),
         RecordKey::Paused => (Table::Meta, PAUSED.to_vec()),
     }
 }
@@ -42,7 +44,7 @@ pub fn erase(batch: &mut Batch, key: RecordKey) {
 /// All records, jobs before their tasks.
 pub fn load(kv: &Kv) -> Result<Vec<Record>, StoreError> {
     let mut found = Vec::new();
-    for table in [Table::Jobs, Table::Tasks, Table::Held] {
+    for table in [Table::Jobs, Table::Tasks, Table::Held, Table::Handed, Table::Custody] {
         let mut from: Option<Vec<u8>> = None;
         loop {
             let page = kv.scan(table, &[], from.as_deref(), PAGE)?;

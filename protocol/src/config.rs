@@ -49,6 +49,14 @@ pub struct Config {
     pub backoff_max_ms: u64,
     /// How long a worker keeps a finished result for an owner that is away.
     pub result_kept_ms: u64,
+    /// How long a custodian is looked for before this agent does the job itself.
+    pub custody_seek_ms: u64,
+    /// How long a custodian, or a submitter, may be silent while the source is on its way.
+    pub custody_offer_ms: u64,
+    /// Silence of a custodian after which the submitter takes the job back.
+    pub custody_silence_ms: u64,
+    /// Jobs of others that this agent keeps at the same time.
+    pub custody_max: usize,
     /// Jobs of one owner that a worker remembers offers of.
     pub offers_per_owner_max: usize,
     /// Attempts that a worker holds for all owners, finished ones included.
@@ -77,6 +85,10 @@ impl Default for Config {
             backoff_first_ms: 60_000,
             backoff_max_ms: 3_600_000,
             result_kept_ms: 7 * 24 * 3_600_000,
+            custody_seek_ms: 60_000,
+            custody_offer_ms: 60_000,
+            custody_silence_ms: 600_000,
+            custody_max: 64,
             offers_per_owner_max: 256,
             held_max: 4_096,
         }
@@ -93,6 +105,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const REASON_BYTES_MAX: usize = 4_096;
 /// Attempts in one heartbeat.
 pub const HEARTBEAT_ATTEMPTS_MAX: usize = 4_096;
+/// Jobs in one message of a custodian.
+pub const CUSTODY_REPORTS_MAX: usize = 256;
 /// Classes of work in one offer or one speed table.
 pub const CLASSES_MAX: usize = 256;
 /// Slots that a peer may claim.

@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod config;
+pub mod handover;
 pub mod id;
 pub mod media;
 pub mod mesh;

@@ -9,8 +9,11 @@
 //!
 //! One subject a file: [`peers`] who is there, [`jobs`] what this owner wants done, [`leases`] who
 //! may do it, [`work`] what this worker does for others, [`placement`] who gets what,
-//! [`reconcile`] what two agents tell each other when they meet again.
+//! [`reconcile`] what two agents tell each other when they meet again, [`handover`] whole jobs
+//! that this agent gave away, [`custody`] those that it keeps for others.
 
+pub mod custody;
+pub mod handover;
 pub mod jobs;
 pub mod leases;
 pub mod peers;
@@ -21,12 +24,15 @@ pub mod work;
 use std::collections::VecDeque;
 
 use crate::config::Config;
+use crate::handover::HandedJob;
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
 use crate::media::{TaskInput, TaskSpec};
 use crate::message::{AgentInfo, Failure, Message, Progress, TaskResult};
 use crate::record::{JobState, Record, RecordKey};
 use crate::time::Time;
 
+use custody::Custody;
+use handover::Handovers;
 use jobs::Jobs;
 use peers::Peers;
 use work::Work;
@@ -137,6 +143,47 @@ pub enum Input {
     },
     /// Owner: the job's result is published.
     Joined(JobId),
+    /// Submitter: a person wants the job handed over whole; its source is hashed.
+    HandOver {
+        /// The job.
+        job: JobId,
+        /// What is to be done.
+        handed: HandedJob,
+    },
+    /// Submitter: a person wants the job back; this agent does it itself.
+    TakeBack(JobId),
+    /// Submitter: the custodian's result is fetched, verified and published.
+    HandedPublished(JobId),
+    /// Submitter: the custodian's result could not be fetched now, or it is not right.
+    HandedBad {
+        /// The job.
+        job: JobId,
+        /// Why; a failure that blames makes this agent do the job itself.
+        failure: Failure,
+    },
+    /// Submitter: the custodian's result cannot be published, whoever made it.
+    HandedFailed {
+        /// The job.
+        job: JobId,
+        /// Why.
+        error: String,
+    },
+    /// Custodian: the whole source is in the store.
+    CustodySource(JobId),
+    /// Custodian: the source did not come, or there is no plan for it.
+    CustodyFailed {
+        /// The job.
+        job: JobId,
+        /// Why.
+        why: String,
+    },
+    /// Custodian: the result of a job of another agent is a blob, or lies in the inbox (`None`).
+    CustodyResult {
+        /// The job.
+        job: JobId,
+        /// The result.
+        result: Option<BlobRef>,
+    },
 
     /// Worker: the input of the attempt is here.
     InputReady(AttemptId),
@@ -225,6 +272,49 @@ pub enum Output {
     Join(JobId),
     /// Owner: the job is over; end all its running IO.
     JobOver(JobId),
+    /// Submitter: this agent owns the job (again): plan it; answer with `AddJob`.
+    TakeBack(JobId),
+    /// Submitter: fetch the custodian's result, verify it, publish it; answer with
+    /// `HandedPublished` or `HandedBad`.
+    FetchHanded {
+        /// The job.
+        job: JobId,
+        /// The custodian.
+        from: AgentId,
+        /// The result.
+        result: BlobRef,
+    },
+    /// Submitter: the handed job is over; with an error when its custodian could not do it.
+    HandedEnded {
+        /// The job.
+        job: JobId,
+        /// Why it failed.
+        error: Option<String>,
+    },
+    /// Custodian: bring the whole source into the store, pinned; answer with `CustodySource` or
+    /// `CustodyFailed`.
+    FetchSource {
+        /// The job.
+        job: JobId,
+        /// The submitter.
+        from: AgentId,
+        /// The source.
+        source: BlobRef,
+    },
+    /// Custodian: this agent owns the job now: plan it; answer with `AddJob` or `CustodyFailed`.
+    BeginCustody(JobId),
+    /// Custodian: the job is published here: make its result a pinned blob; answer with
+    /// `CustodyResult`.
+    KeepResult(JobId),
+    /// Custodian: everything of the job may go.
+    EndCustody {
+        /// The job.
+        job: JobId,
+        /// Its source.
+        source: BlobRef,
+        /// Its result, if there is one.
+        result: Option<BlobRef>,
+    },
 
     /// Worker: fetch the input; answer with `InputReady` or `WorkFailed`.
     FetchInput {
@@ -276,6 +366,8 @@ pub struct Mesh {
     peers: Peers,
     jobs: Jobs,
     work: Work,
+    handovers: Handovers,
+    custody: Custody,
 }
 
 impl Mesh {
@@ -289,6 +381,8 @@ impl Mesh {
             peers: Peers::default(),
             jobs: Jobs::default(),
             work: Work::default(),
+            handovers: Handovers::default(),
+            custody: Custody::default(),
         }
     }
 
@@ -310,6 +404,16 @@ impl Mesh {
     /// What this worker does.
     pub fn work(&self) -> &Work {
         &self.work
+    }
+
+    /// Whole jobs that this agent handed over.
+    pub fn handovers(&self) -> &Handovers {
+        &self.handovers
+    }
+
+    /// Whole jobs that this agent keeps for others.
+    pub fn custody(&self) -> &Custody {
+        &self.custody
     }
 
     /// The one door: takes an input, changes the state, and returns what is to be done, in order.
@@ -351,6 +455,14 @@ impl Mesh {
             }
             Input::Redo { task, spec } => self.on_redo(task, spec, out),
             Input::Joined(job) => self.on_joined(job, out),
+            Input::HandOver { job, handed } => self.on_hand_over(now, job, handed, out),
+            Input::TakeBack(job) => self.take_back(now, job, out),
+            Input::HandedPublished(job) => self.on_handed_published(job, out),
+            Input::HandedBad { job, failure } => self.on_handed_bad(now, job, &failure, out),
+            Input::HandedFailed { job, error } => self.on_handed_failed(job, error, out),
+            Input::CustodySource(job) => self.on_custody_source(job, out),
+            Input::CustodyFailed { job, why } => self.on_custody_failed(job, why, out),
+            Input::CustodyResult { job, result } => self.on_custody_result(job, result, out),
             Input::InputReady(attempt) => self.on_input_ready(attempt),
             Input::Worked { attempt, progress } => self.on_worked(attempt, progress),
             Input::WorkDone { attempt, result } => self.on_work_done(now, attempt, result, out),
@@ -380,6 +492,11 @@ impl Mesh {
             }
             Message::Verdict { attempt, verdict } => self.on_verdict(from, attempt, verdict, out),
             Message::Goodbye => self.on_goodbye(now, from, out),
+            Message::HandOver { job, epoch, handed } => {
+                self.on_asked_to_keep(now, from, job, epoch, handed, out);
+            }
+            Message::Custody { held } => self.on_custody(now, from, held, out),
+            Message::Release { job, epoch } => self.on_release(from, job, epoch, out),
         }
     }
 
@@ -421,6 +538,8 @@ impl Mesh {
         self.tick_leases(now, out);
         self.tick_offers(now, out);
         self.tick_work(now, out);
+        self.tick_handovers(now, out);
+        self.tick_custody(now, out);
     }
 
     fn on_restore(&mut self, now: Time, records: Vec<Record>, out: &mut Vec<Output>) {
@@ -429,11 +548,15 @@ impl Mesh {
                 Record::Job(job) => self.restore_job(job),
                 Record::Task(task) => self.restore_task(now, task, out),
                 Record::Work(work) => self.restore_work(now, work),
+                Record::Handed(handed) => self.restore_handed(now, handed),
+                Record::Custody(custody) => self.restore_custody(now, custody),
                 Record::Paused(paused) => self.work.paused = paused,
             }
         }
         self.resume_jobs(out);
         self.resume_work(out);
+        self.resume_custody(out);
+        self.resume_handovers(out);
     }
 
     fn on_stop(&mut self, grace_ms: u64, out: &mut Vec<Output>) {

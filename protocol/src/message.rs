@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::CodecError;
 use crate::config::{
-    CLASSES_MAX, HEARTBEAT_ATTEMPTS_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX, SLOTS_MAX,
+    CLASSES_MAX, CUSTODY_REPORTS_MAX, HEARTBEAT_ATTEMPTS_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX,
+    SLOTS_MAX,
 };
+use crate::handover::{CustodyReport, HandedJob};
 use crate::id::{AttemptId, BlobRef, JobId, TaskId};
 use crate::media::{Capabilities, Encoder, TaskInput, TaskSpec, WorkClass};
 
@@ -33,6 +35,12 @@ pub struct AgentInfo {
     pub capabilities: Capabilities,
     /// Measured speed per class of work, in work units a second.
     pub speeds: Vec<(WorkClass, u64)>,
+    /// Seconds since it started, told about once a minute: who has been there for long will be.
+    pub uptime_s: u64,
+    /// Whether it keeps whole jobs for others.
+    pub custodian: bool,
+    /// Whether it runs on its battery.
+    pub on_battery: bool,
 }
 
 /// Work of one class inside an offer.
@@ -235,6 +243,27 @@ pub enum Message {
     },
     /// The sender stops: its peers need not wait for time-outs.
     Goodbye,
+    /// The submitter gives the whole job to the receiver; said again until it is over.
+    HandOver {
+        /// The job.
+        job: JobId,
+        /// The submitter's fence.
+        epoch: u32,
+        /// What is to be done.
+        handed: HandedJob,
+    },
+    /// What the sender keeps for the receiver, said with each heartbeat and at each change.
+    Custody {
+        /// Job, fence, and where it stands.
+        held: Vec<(JobId, u32, CustodyReport)>,
+    },
+    /// The submitter has the result or does not want it: everything of the job may go.
+    Release {
+        /// The job.
+        job: JobId,
+        /// The newest fence that this is said of.
+        epoch: u32,
+    },
 }
 
 impl Message {
@@ -256,7 +285,18 @@ impl Message {
                 true
             }
             Message::Failed { failure, .. } => failure.reason.len() <= REASON_BYTES_MAX,
-            Message::Decline { .. }
+            Message::HandOver { handed, .. } => {
+                if !handed.is_acceptable() {
+                    return Err(CodecError::Invalid("job that is handed over"));
+                }
+                true
+            }
+            Message::Custody { held } => {
+                held.len() <= CUSTODY_REPORTS_MAX
+                    && held.iter().all(|(_, _, report)| report.is_bounded())
+            }
+            Message::Release { .. }
+            | Message::Decline { .. }
             | Message::Done { .. }
             | Message::Verdict { .. }
             | Message::Goodbye => true,
@@ -277,6 +317,9 @@ impl Message {
             Message::Failed { .. } => "failed",
             Message::Verdict { .. } => "verdict",
             Message::Goodbye => "goodbye",
+            Message::HandOver { .. } => "hand-over",
+            Message::Custody { .. } => "custody",
+            Message::Release { .. } => "release",
         }
     }
 }

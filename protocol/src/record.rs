@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::handover::{CustodyRecord, HandedRecord};
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
 use crate::media::{Encoder, TaskInput, TaskSpec};
 use crate::message::{Failure, TaskResult};
@@ -155,6 +156,10 @@ pub enum Record {
     Task(TaskRecord),
     /// An attempt that this worker accepted.
     Work(WorkRecord),
+    /// A job that this agent handed over.
+    Handed(HandedRecord),
+    /// A job that this agent keeps for another one.
+    Custody(CustodyRecord),
     /// Whether the person paused this agent.
     Paused(bool),
 }
@@ -168,6 +173,10 @@ pub enum RecordKey {
     Task(TaskId),
     /// An accepted attempt.
     Work(AttemptId),
+    /// A job that was handed over.
+    Handed(JobId),
+    /// A job that is kept for another agent.
+    Custody(JobId),
     /// The pause switch.
     Paused,
 }
@@ -179,6 +188,8 @@ impl Record {
             Record::Job(job) => RecordKey::Job(job.id),
             Record::Task(task) => RecordKey::Task(task.id),
             Record::Work(work) => RecordKey::Work(work.attempt),
+            Record::Handed(handed) => RecordKey::Handed(handed.id),
+            Record::Custody(custody) => RecordKey::Custody(custody.id),
             Record::Paused(_) => RecordKey::Paused,
         }
     }

@@ -34,6 +34,9 @@ fn info(name: &str, slots: u32) -> AgentInfo {
             kinds: BTreeSet::from([MediaKind::Audio]),
         },
         speeds: Vec::new(),
+        uptime_s: 0,
+        custodian: true,
+        on_battery: false,
     }
 }
 

@@ -37,6 +37,10 @@ pub enum Table {
     Undo = 10,
     /// What persons asked for, one entry a job.
     Requests = 11,
+    /// Jobs that were handed over to another agent.
+    Handed = 12,
+    /// Jobs of other agents that are kept here.
+    Custody = 13,
 }
 
 /// A key as the database has it: the table's number, then the key.

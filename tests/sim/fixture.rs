@@ -138,5 +138,8 @@ pub fn info(at: usize, boot: u64, slots: u32, build: u8) -> AgentInfo {
             kinds: BTreeSet::from([MediaKind::Video, MediaKind::Audio]),
         },
         speeds: Vec::new(),
+        uptime_s: 0,
+        custodian: true,
+        on_battery: false,
     }
 }

@@ -576,6 +576,14 @@ impl World {
                 self.begin(at, (2_000 * slow, 7_000 * slow), Work::Run(attempt, spec));
             }
             Output::Discard { attempt, .. } => io.discard(attempt),
+            // No scenario hands jobs over.
+            Output::TakeBack(_)
+            | Output::FetchHanded { .. }
+            | Output::HandedEnded { .. }
+            | Output::FetchSource { .. }
+            | Output::BeginCustody(_)
+            | Output::KeepResult(_)
+            | Output::EndCustody { .. } => {}
             Output::Save(_)
             | Output::Erase(_)
             | Output::Send { .. }

@@ -130,6 +130,16 @@ pub(crate) struct ConvertArgs {
     /// Return at once; the running agent does the work.
     #[arg(long)]
     pub detach: bool,
+    /// Give the whole job to another agent, so that this machine may leave; the result comes when
+    /// it is back.
+    #[arg(long)]
+    pub hand_over: bool,
+    /// Give the whole job to this agent (name or id); the result stays in its inbox.
+    #[arg(long, value_name = "AGENT")]
+    pub deliver_to: Option<String>,
+    /// The result's name below that inbox [default: the name that it would have here].
+    #[arg(long, value_name = "PATH", requires = "deliver_to")]
+    pub deliver_as: Option<String>,
     /// Another video codec.
     #[arg(long)]
     pub codec: Option<Codec>,
@@ -166,6 +176,8 @@ pub(crate) enum JobsCommand {
     Cancel { id: String },
     /// Try a failed or cancelled job again; what is done stays done.
     Retry { id: String },
+    /// Do a job here that was handed over to another agent.
+    TakeBack { id: String },
     /// Forget a job that is over.
     Remove { id: String },
 }

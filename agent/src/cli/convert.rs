@@ -79,6 +79,9 @@ fn wishes(options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
             overrides: overrides.clone(),
             overwrite: options.overwrite,
             segment_seconds: options.segment_seconds,
+            hand_over: options.hand_over,
+            deliver_to: options.deliver_to.clone(),
+            deliver_as: options.deliver_as.clone(),
         })
     });
     wishes.collect()
@@ -128,12 +131,30 @@ async fn watch(client: &Client, ids: &[String], stays: bool) -> anyhow::Result<E
             None => return Ok(End::Interrupted),
         };
         screen.clear();
+        if is_away(&job) {
+            say_away(client, &job);
+            continue;
+        }
         if job.status != "finished_successful" {
             end = End::Failed;
         }
         say_end(client, &job);
     }
     Ok(end)
+}
+
+/// Whether another agent owns the job: there is nothing to wait for here.
+fn is_away(job: &JobView) -> bool {
+    job.phase == "handed_over"
+}
+
+fn say_away(client: &Client, job: &JobView) {
+    if client.json {
+        return show::json(job);
+    }
+    let name = show::clean(job.custodian.as_deref().unwrap_or("another agent"));
+    show::line(&format!("{name} keeps the job: this machine may leave"));
+    show::line(&format!("the result comes when it is back; `dmc status {}` shows the job", job.id));
 }
 
 fn say_end(client: &Client, job: &JobView) {
@@ -178,7 +199,7 @@ async fn follow(
     loop {
         let job: JobView = client.get(&path).await?;
         screen.update(&job);
-        if job.is_over() {
+        if job.is_over() || is_away(&job) {
             return Ok(Some(job));
         }
         tokio::select! {

@@ -17,6 +17,7 @@ pub(crate) async fn run(client: &Client, command: Option<JobsCommand>) -> anyhow
         }
         JobsCommand::Cancel { id } => (id, "cancel"),
         JobsCommand::Retry { id } => (id, "retry"),
+        JobsCommand::TakeBack { id } => (id, "take-back"),
     };
     let id = whole_id(client, &id).await?;
     let job: JobView = client.post(&format!("/jobs/{id}/{what}"), &json!({})).await?;
@@ -81,6 +82,12 @@ fn print(job: &JobView) {
     line("input", &job.input.display().to_string());
     line("output", &job.output.display().to_string());
     line("preset", &job.preset);
+    if let Some(name) = &job.custodian {
+        line("kept by", name);
+    }
+    if let Some(name) = &job.submitter {
+        line("kept for", name);
+    }
     let (done, total) = (job.tasks_done, job.tasks_total);
     let (percent, size) = (job.progress * 100.0, show::bytes(job.bytes));
     line("progress", &format!("{percent:.1} % ({done} of {total} tasks), {size}"));

@@ -73,6 +73,7 @@ pub(super) fn routes(shared: Arc<Shared>, token: String, addr: SocketAddr) -> Ro
         .route("/api/v1/jobs/{id}", get(show_job).delete(remove_job))
         .route("/api/v1/jobs/{id}/cancel", post(cancel_job))
         .route("/api/v1/jobs/{id}/retry", post(retry_job))
+        .route("/api/v1/jobs/{id}/take-back", post(take_back_job))
         .route("/api/v1/jobs/{id}/file", get(job_file))
         .route("/api/v1/pause", post(pause))
         .route("/api/v1/resume", post(resume))
@@ -173,6 +174,21 @@ async fn retry_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     intake::retry(&shared, read_id(&id)?).await?;
+    Ok(Json(one(&shared, &id).await?))
+}
+
+async fn take_back_job(
+    State(shared): Agent,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Problem> {
+    let view = one(&shared, &id).await?;
+    if view.is_over() || !matches!(view.phase.as_str(), "handing_over" | "handed_over") {
+        let detail = format!("job {id} is not with another agent: it is {}", view.phase);
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    shared.tell(Input::TakeBack(read_id(&id)?)).await;
+    // Answered after it was handled.
+    shared.ask(|_, _| ()).await;
     Ok(Json(one(&shared, &id).await?))
 }
 

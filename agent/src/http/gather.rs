@@ -12,8 +12,10 @@ use dmc_protocol::record::JobState;
 use dmc_protocol::time::Time;
 
 use crate::jobs::{Phase, Request};
+use crate::paths::AnyPath;
 use crate::runtime::Shared;
 
+use super::handed::{self, HandedView};
 use super::views::{
     AttemptView, CapabilitiesView, JobView, PeerView, StatusView, TaskView, WorkerView,
 };
@@ -108,34 +110,42 @@ struct Core {
     tasks: Vec<TaskView>,
     done: usize,
     total: usize,
+    handed: Option<HandedView>,
+    /// The submitter's name, and what the source is called there.
+    submitter: Option<(String, AnyPath)>,
 }
 
 /// All jobs, without their tasks.
 pub async fn jobs(shared: &Arc<Shared>) -> Option<Vec<JobView>> {
-    let mut cores: BTreeMap<JobId, Core> = shared
-        .ask(|mesh, now| {
-            let jobs = mesh.jobs().iter();
-            jobs.map(|job| (job.record.id, core_of(mesh, now, job, false))).collect()
-        })
-        .await?;
-    let requests = shared.jobs.requests().into_iter();
+    let requests = shared.jobs.requests();
+    let ids: Vec<JobId> = requests.iter().map(|request| request.id).collect();
+    let cores = shared.ask(move |mesh, now| {
+        ids.into_iter().map(|id| facts_of(mesh, now, id, false)).collect::<Vec<_>>()
+    });
     Some(
         requests
-            .map(|request| {
-                let core = cores.remove(&request.id).unwrap_or_default();
-                assemble(request, core)
-            })
+            .into_iter()
+            .zip(cores.await?)
+            .map(|(request, core)| assemble(request, core))
             .collect(),
     )
 }
 
 /// One job with its tasks.
 pub async fn job(shared: &Arc<Shared>, id: JobId) -> Option<JobView> {
-    let core =
-        shared.ask(move |mesh, now| mesh.jobs().get(id).map(|job| core_of(mesh, now, job, true)));
-    let core = core.await?.unwrap_or_default();
+    let core = shared.ask(move |mesh, now| facts_of(mesh, now, id, true)).await?;
     let request = shared.jobs.with(id, |entry| entry.request.clone())?;
     Some(assemble(request, core))
+}
+
+fn facts_of(mesh: &Mesh, now: Time, id: JobId, with_tasks: bool) -> Core {
+    let core = mesh.jobs().get(id).map(|job| core_of(mesh, now, job, with_tasks));
+    let handed = mesh.handovers().get(id).map(|handed| handed::view(mesh, handed));
+    let kept = mesh.custody().get(id);
+    let submitter = kept.map(|kept| {
+        (mesh.name_of(kept.record.from), AnyPath(kept.record.handed.name.clone().into()))
+    });
+    Core { handed, submitter, ..core.unwrap_or_default() }
 }
 
 fn core_of(mesh: &Mesh, now: Time, job: &Job, with_tasks: bool) -> Core {
@@ -293,11 +303,25 @@ fn task_view(mesh: &Mesh, task: &Task, source: bool) -> TaskView {
     }
 }
 
-fn assemble(request: Request, core: Core) -> JobView {
+fn assemble(request: Request, mut core: Core) -> JobView {
     let mut errors = request.errors.clone();
+    let handed = core.handed.take().filter(|handed| handed.phase.is_some());
+    if let Some(handed) = &handed {
+        core.progress = handed.progress;
+        core.waiting.clone_from(&handed.waiting);
+    }
     let (status, phase) = match &core.state {
         _ if !errors.is_empty() => ("finished_with_errors", "over"),
-        None if request.cancelled => ("cancelled", "over"),
+        _ if request.cancelled => ("cancelled", "over"),
+        // Its own work may rest beside it.
+        state if handed.is_some() && !state.as_ref().is_some_and(JobState::is_over) => {
+            match handed.as_ref().and_then(|handed| handed.phase) {
+                Some("over") => ("finished_successful", "over"),
+                Some(phase) => ("in_progress", phase),
+                None => ("to_do", "planning"),
+            }
+        }
+        None if request.phase == Phase::HandedOver => ("to_do", "handing_over"),
         None => ("to_do", "planning"),
         Some(JobState::Done) => ("finished_successful", "over"),
         Some(JobState::Cancelled) => ("cancelled", "over"),
@@ -323,7 +347,7 @@ fn assemble(request: Request, core: Core) -> JobView {
         crate::media::plan::Rung::Remux => "remux",
         crate::media::plan::Rung::Image => "image",
     });
-    let done = core.state == Some(JobState::Done);
+    let done = status == "finished_successful";
     let bytes = request.proof.as_ref().map_or(core.bytes, |proof| proof.bytes);
     JobView {
         id: request.id.to_string(),
@@ -335,6 +359,8 @@ fn assemble(request: Request, core: Core) -> JobView {
         fps: core.fps,
         bytes,
         rung: rung.map(str::to_owned),
+        custodian: handed.and_then(|handed| handed.custodian),
+        submitter: core.submitter.as_ref().map(|(name, _)| name.clone()),
         workers: core.workers,
         waiting: core.waiting,
         notes: request.notes,
@@ -345,7 +371,7 @@ fn assemble(request: Request, core: Core) -> JobView {
         tasks: core.tasks,
         created_at: rfc3339(request.created_ms),
         updated_at: rfc3339(request.updated_ms),
-        input: request.input,
+        input: core.submitter.map_or(request.input, |(_, source)| source),
         output: request.output,
         preset: request.preset.name,
     }

@@ -2,6 +2,7 @@
 
 mod api;
 mod gather;
+mod handed;
 pub mod views;
 
 use std::net::SocketAddr;

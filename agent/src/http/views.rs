@@ -159,6 +159,12 @@ pub struct JobView {
     /// How the film is shared out: `pieces`, `seek`, `whole`, `remux` or `image`.
     #[serde(default)]
     pub rung: Option<String>,
+    /// The agent that keeps this job in this one's stead.
+    #[serde(default)]
+    pub custodian: Option<String>,
+    /// The agent that this job is kept for.
+    #[serde(default)]
+    pub submitter: Option<String>,
     /// Who did how much.
     pub workers: Vec<WorkerView>,
     /// Why it does not advance.

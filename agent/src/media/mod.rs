@@ -29,6 +29,7 @@ mod sniff;
 pub mod streams;
 mod timeline;
 pub mod verify;
+mod verify_handed;
 mod verify_output;
 mod verify_sound;
 mod video;

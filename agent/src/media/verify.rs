@@ -13,6 +13,7 @@ use super::proof::{self, Frame, Proof};
 use super::run::{self, Args, Call, Tools, file_url};
 use super::work::TaskOutput;
 
+pub(crate) use super::verify_handed::verify_handed;
 pub use super::verify_output::{Report, verify_output};
 
 /// Pre-roll frames that must equal the previous segment's.

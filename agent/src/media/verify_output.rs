@@ -55,10 +55,25 @@ pub async fn verify_output(
     if plan.kind == MediaKind::Image {
         return verify_picture(tools, plan, results, out, bytes, cancel).await;
     }
+    let timeline = timeline::read(plan, results).await?;
+    let exact = plan.preset.encoder == Encoder::Ffv1;
+    verify_frames(tools, plan, probe, timeline.as_ref(), exact, out, cancel).await
+}
+
+/// Checks a file against the frames that it must show. `exact`: pixels too.
+pub(crate) async fn verify_frames(
+    tools: &Tools,
+    plan: &Plan,
+    probe: &Probe,
+    timeline: Option<&Timeline>,
+    exact: bool,
+    out: &Path,
+    cancel: &CancellationToken,
+) -> Result<Report, MediaError> {
+    let bytes = tokio::fs::metadata(out).await.map_err(|e| MediaError::io("read", out, e))?.len();
     let made = super::probe::probe(tools, out).await?;
     let streams = check_streams(plan, &made)?;
     check_tags(probe, &made)?;
-    let timeline = timeline::read(plan, results).await?;
     let mut report = Report {
         frames: 0,
         max_pts_error_us: 0,
@@ -67,14 +82,14 @@ pub async fn verify_output(
         duration_us: made.duration_us,
         bytes,
     };
-    if let Some(timeline) = &timeline {
+    if let Some(timeline) = timeline {
         let index = made.pictures.as_ref().map_or(0, |pictures| pictures.index);
         let video = plan.tasks.iter().find_map(|task| task.video());
         let format = video.and_then(|video| hash_format(&video.settings));
         let decoded = decode_frames(tools, out, &format!("0:{index}"), format, cancel).await?;
-        check_frames(plan, timeline, &decoded, &mut report)?;
+        check_frames(exact, timeline, &decoded, &mut report)?;
     }
-    check_duration(plan, timeline.as_ref(), &made)?;
+    check_duration(plan, timeline, &made)?;
     Ok(report)
 }
 
@@ -130,7 +145,7 @@ fn check_tags(source: &Probe, made: &Probe) -> Result<(), MediaError> {
 }
 
 fn check_frames(
-    plan: &Plan,
+    exact: bool,
     timeline: &Timeline,
     decoded: &Proof,
     report: &mut Report,
@@ -141,7 +156,6 @@ fn check_frames(
         return Err(wrong(format!("it shows {have} frames instead of {want}")));
     }
     let first = frames.first().map_or(0, |frame| frame.pts);
-    let exact = plan.preset.encoder == Encoder::Ffv1;
     for (have, want) in frames.iter().zip(&timeline.frames) {
         let have_us = decoded.time_base.ticks_to_us(have.pts - first);
         let error = have_us.abs_diff(timeline.since_first_us(want));

@@ -55,7 +55,7 @@ pub fn join(shared: Arc<Shared>, job: JobId) {
     });
 }
 
-enum Ended {
+pub(super) enum Ended {
     Cancelled,
     Failed(String),
     Suspect(TaskId, String),
@@ -68,7 +68,7 @@ impl From<MediaError> for Ended {
 }
 
 /// Whether a run that was cut short had published the result already.
-fn is_published(shared: &Shared, scene: &Scene, job: JobId) -> bool {
+pub(super) fn is_published(shared: &Shared, scene: &Scene, job: JobId) -> bool {
     let publishing = shared.jobs.with(job, |entry| entry.request.publishing).flatten();
     publishing.is_some() && inode(&scene.output) == publishing
 }
@@ -80,7 +80,7 @@ fn inode(path: &Path) -> Option<(u64, u64)> {
     Some((meta.dev(), meta.ino()))
 }
 
-async fn publish_result(
+pub(super) async fn publish_result(
     shared: &Arc<Shared>,
     scene: &Scene,
     job: JobId,
@@ -134,15 +134,20 @@ async fn join_and_verify(
     let probe = &scene.planned.probe;
     let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
     scene.source_unchanged().map_err(Ended::Failed)?;
+    Ok(proof_of(&report))
+}
+
+/// What is told of a verified result.
+pub(super) fn proof_of(report: &verify::Report) -> Proof {
     let there = report.streams.iter().filter(|(_, count)| *count > 0);
     let streams = there.map(|(kind, count)| format!("{count} {kind:?}").to_lowercase());
-    Ok(Proof {
+    Proof {
         frames: report.frames,
         pts_error_us_max: report.max_pts_error_us,
         pixels_equal: report.pixels_equal,
         streams: streams.collect(),
         bytes: report.bytes,
-    })
+    }
 }
 
 async fn committed(shared: &Shared, job: JobId) -> Result<Vec<TaskResult>, Ended> {

@@ -250,8 +250,8 @@ impl Mesh {
         specs: Vec<TaskSpec>,
         out: &mut Vec<Output>,
     ) {
-        if self.jobs.all.contains_key(&id) {
-            return; // asked twice
+        if self.jobs.all.contains_key(&id) || !self.is_own(id) {
+            return; // asked twice, or its custodian's result came while it was planned
         }
         let record = JobRecord {
             id,
@@ -275,6 +275,7 @@ impl Mesh {
         if self.jobs.get(id).is_none_or(|job| job.record.state.is_over()) {
             return;
         }
+        let returning = self.is_returning(id);
         // All records of the new plan are one batch: a crash leaves the old plan or the new one.
         let mut after = self.release_tasks(id, &mut Vec::new());
         let Some(job) = self.jobs.all.get_mut(&id) else { return };
@@ -284,7 +285,7 @@ impl Mesh {
         job.tasks =
             specs.into_iter().enumerate().map(|(at, spec)| new_task(id, at, spec)).collect();
         job.record.tasks = u32::try_from(job.tasks.len()).unwrap_or(u32::MAX);
-        job.record.state = JobState::Active;
+        job.record.state = if returning { JobState::Joining } else { JobState::Active };
         job.record.pins.clear();
         job.tasks.iter().for_each(|task| task.save(out));
         job.save(out);
@@ -325,15 +326,21 @@ impl Mesh {
         out.push(Output::JobOver(id));
         out.append(&mut after);
         self.withdraw(id, out);
+        self.own_work_ended(id, out);
+        self.custody_job_ended(id, out);
         true
     }
 
     pub(super) fn on_cancel_job(&mut self, id: JobId, out: &mut Vec<Output>) {
+        self.cancel_handed(id, out);
         self.end_job(id, JobState::Cancelled, out);
     }
 
     pub(super) fn on_fail_job(&mut self, id: JobId, errors: Vec<String>, out: &mut Vec<Output>) {
-        self.end_job(id, JobState::Failed(errors), out);
+        // Own work that rests is no reason to give up a result that is on its way.
+        if !self.is_returning(id) {
+            self.end_job(id, JobState::Failed(errors), out);
+        }
     }
 
     pub(super) fn on_joined(&mut self, id: JobId, out: &mut Vec<Output>) {
@@ -355,6 +362,7 @@ impl Mesh {
             task.save(out);
         }
         job.save(out);
+        self.own_again(id, out);
         // The person says that the cause is mended: nobody waits for an old back-off.
         self.peers.forgive();
         self.offer_everywhere(now, out);
@@ -362,6 +370,7 @@ impl Mesh {
     }
 
     pub(super) fn on_remove_job(&mut self, id: JobId, out: &mut Vec<Output>) {
+        self.remove_handed(id, out);
         if !self.jobs.get(id).is_some_and(|job| job.record.state.is_over()) {
             return;
         }
@@ -377,7 +386,7 @@ impl Mesh {
 
     /// Ends what runs for the job, keeps what is committed (a retry needs it). Returns what may be
     /// said and deleted once the changed records are durable.
-    fn stop_tasks(&mut self, id: JobId, saves: &mut Vec<Output>) -> Vec<Output> {
+    pub(super) fn stop_tasks(&mut self, id: JobId, saves: &mut Vec<Output>) -> Vec<Output> {
         let mut after = Vec::new();
         let Some(job) = self.jobs.all.get_mut(&id) else { return after };
         for task in &mut job.tasks {
@@ -403,6 +412,7 @@ impl Mesh {
     }
 
     pub(super) fn on_redo(&mut self, id: TaskId, spec: TaskSpec, out: &mut Vec<Output>) {
+        let returning = self.is_returning(id.job);
         let Some(job) = self.jobs.all.get_mut(&id.job) else { return };
         if job.record.state.is_over() {
             return;
@@ -411,7 +421,7 @@ impl Mesh {
         let mut old = std::mem::replace(task, new_task(id.job, id.index as usize, spec));
         task.record.failures = std::mem::take(&mut old.record.failures);
         task.save(out);
-        if job.record.state == JobState::Joining {
+        if job.record.state == JobState::Joining && !returning {
             job.record.state = JobState::Active;
         }
         job.save(out);
@@ -484,7 +494,7 @@ impl Mesh {
         out.push(Output::Send { to: worker, message });
     }
 
-    fn join_if_complete(&mut self, id: JobId, out: &mut Vec<Output>) {
+    pub(super) fn join_if_complete(&mut self, id: JobId, out: &mut Vec<Output>) {
         let Some(job) = self.jobs.all.get_mut(&id) else { return };
         if job.is_active() && job.tasks.iter().all(|task| task.record.commit.is_some()) {
             job.record.state = JobState::Joining;
@@ -527,7 +537,7 @@ impl Mesh {
         }
     }
 
-    fn withdraw(&mut self, id: JobId, out: &mut Vec<Output>) {
+    pub(super) fn withdraw(&mut self, id: JobId, out: &mut Vec<Output>) {
         for (worker, bid) in &mut self.jobs.bids {
             if bid.jobs.remove(&id) {
                 let message = Message::Offer { job: id, work: Vec::new() };
@@ -589,10 +599,11 @@ impl Mesh {
     pub(super) fn resume_jobs(&mut self, out: &mut Vec<Output>) {
         for job in self.jobs.all.values_mut() {
             job.tasks.sort_by_key(|task| task.record.id.index);
-            if job.record.state == JobState::Joining {
-                out.push(Output::Join(job.record.id));
-            }
         }
+        // One whose result comes from a custodian waits for its word.
+        let joining = self.jobs.iter().filter(|job| job.record.state == JobState::Joining);
+        let joining = joining.filter(|job| !self.is_returning(job.record.id));
+        out.extend(joining.map(|job| Output::Join(job.record.id)));
         let ids: Vec<JobId> = self.jobs.all.keys().copied().collect();
         for id in ids {
             self.join_if_complete(id, out);

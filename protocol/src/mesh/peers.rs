@@ -172,6 +172,8 @@ impl Mesh {
             out.push(Output::Send { to: id, message: Message::Info(info) });
         }
         self.reconcile_with(id, out);
+        self.report_custody_to(id, out);
+        self.hand_over_again_to(id, out);
         self.offer_all_to(id, out);
     }
 
@@ -267,6 +269,9 @@ impl Mesh {
             // Said again with each heartbeat: one that was lost would keep this agent without work.
             if let Some(info) = info.clone().filter(|_| everybody && to != me) {
                 out.push(Output::Send { to, message: Message::Info(info) });
+            }
+            if everybody && to != me {
+                self.report_custody_to(to, out);
             }
             if everybody || (busy && self.work.unfinished_for(to) > 0) {
                 self.reconcile_with(to, out);

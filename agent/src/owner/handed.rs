@@ -1,0 +1,199 @@
+//! The submitter's side of a job that was handed over: give it away, take it back, bring its result
+//! home.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dmc_protocol::handover::HandedJob;
+use dmc_protocol::id::{AgentId, BlobRef, JobId};
+use dmc_protocol::mesh::Input;
+use dmc_protocol::message::{Failure, FailureKind};
+use tracing::{info, warn};
+
+use crate::intake;
+use crate::jobs::{Phase, Proof};
+use crate::media::{MediaError, index, publish, verify};
+use crate::runtime::Shared;
+use crate::worker::{chain, fetch_blob, release, room_for};
+
+use super::join::{Ended, is_published, proof_of, publish_result};
+use super::{Scene, scene};
+
+/// How long the custodian may be out of reach before the fetch waits for its next word.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who pins a result that comes home.
+pub fn handed_holder(job: JobId) -> String {
+    format!("handed-{}", job.0.simple())
+}
+
+/// Hashes the source, so that a custodian can fetch it from where it lies, and tells the core.
+pub fn hand_over(shared: Arc<Shared>, job: JobId) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else { return };
+        let source = match intake::known_source(&shared, &request.input.0).await {
+            Ok(source) => source,
+            Err(error) => return ended(shared, job, Some(error)).await,
+        };
+        let delivery = request.hand_over.unwrap_or_default();
+        let name = request.input.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let handed = HandedJob {
+            name: name.replace('\\', "_"),
+            source,
+            preset: request.preset,
+            segment_s: request.segment_s,
+            deliver_to: delivery.to,
+            deliver_as: delivery.path,
+        };
+        shared.tell(Input::HandOver { job, handed }).await;
+    });
+}
+
+/// This agent does the job itself after all.
+pub fn take_back(shared: Arc<Shared>, job: JobId) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        info!(%job, "taken back: this agent converts it itself");
+        shared.jobs.renew_token(job);
+        let changed = shared.jobs.change(job, |request| {
+            request.phase = Phase::Planning;
+            request.note("no other agent finished it, so this one did".to_owned());
+        });
+        if let Err(e) = changed.await {
+            warn!(%job, "its phase cannot be saved: {}", chain(&e));
+        }
+        intake::begin(Arc::clone(&shared), job, None);
+    });
+}
+
+/// The job is over at its custodian, or a person cancelled it.
+pub async fn ended(shared: Arc<Shared>, job: JobId, error: Option<String>) {
+    shared.jobs.with(job, |entry| entry.token.cancel());
+    let changed = shared.jobs.change(job, |request| {
+        request.phase = Phase::Over;
+        request.errors.extend(error);
+    });
+    if let Err(e) = changed.await {
+        warn!(%job, "its end cannot be saved: {}", chain(&e));
+    }
+    shared.jobs.unload(job);
+}
+
+/// Fetches the custodian's result, verifies it against the source here, and publishes it.
+pub fn fetch_handed(shared: Arc<Shared>, job: JobId, from: AgentId, result: BlobRef) {
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let input = match bring_home(&shared, job, from, result).await {
+            Ok(()) => Input::HandedPublished(job),
+            Err(Trouble::Cancelled) => return,
+            Err(Trouble::Bad(failure)) => {
+                warn!(%job, "its result is not here yet: {}", failure.reason);
+                Input::HandedBad { job, failure }
+            }
+            Err(Trouble::Final(error)) => Input::HandedFailed { job, error },
+        };
+        shared.tell(input).await;
+    });
+}
+
+enum Trouble {
+    Cancelled,
+    /// The core decides what follows.
+    Bad(Failure),
+    /// Nothing that another agent does could change it.
+    Final(String),
+}
+
+impl From<MediaError> for Trouble {
+    fn from(error: MediaError) -> Trouble {
+        let kind = match () {
+            () if error.is_cancelled() => return Trouble::Cancelled,
+            () if error.is_disk_full() => FailureKind::DiskFull,
+            () => FailureKind::Verify,
+        };
+        Trouble::Bad(Failure::new(kind, chain(&error)))
+    }
+}
+
+async fn bring_home(
+    shared: &Arc<Shared>,
+    job: JobId,
+    from: AgentId,
+    result: BlobRef,
+) -> Result<(), Trouble> {
+    if shared.jobs.planned(job).is_none() {
+        plan(shared, job).await?;
+    }
+    shared.jobs.renew_token(job);
+    let scene = match scene(shared, job) {
+        Some(Ok(scene)) => scene,
+        Some(Err(error)) => return Err(Trouble::Final(error)),
+        None => return Err(Trouble::Cancelled),
+    };
+    if is_published(shared, &scene, job) {
+        return Ok(());
+    }
+    let dir = scene.output.parent().unwrap_or(Path::new("/"));
+    room_for(shared, dir, result.bytes).map_err(Trouble::Bad)?;
+    let holder = handed_holder(job);
+    let fetched = tokio::select! {
+        fetched = fetch_blob(shared, from, result, &holder, PATIENCE) => fetched,
+        () = scene.token.cancelled() => return Err(Trouble::Cancelled),
+    };
+    fetched.map_err(Trouble::Bad)?;
+    let temp = publish::temp_path(&scene.output, &job.to_string());
+    let published = publish_copy(shared, &scene, job, result, &temp).await;
+    if published.is_err() {
+        let _ = std::fs::remove_file(&temp);
+    }
+    // Published, or wrong; only where it is tried again is the copy kept.
+    if !matches!(&published, Err(Trouble::Bad(failure)) if !failure.kind.blames()) {
+        release(shared, result, &holder);
+    }
+    published
+}
+
+async fn plan(shared: &Arc<Shared>, job: JobId) -> Result<(), Trouble> {
+    let request = shared.jobs.with(job, |entry| entry.request.clone()).ok_or(Trouble::Cancelled)?;
+    let unreadable = |why: String| Trouble::Bad(Failure::new(FailureKind::Input, why));
+    let planned = intake::make_plan(shared, &request, None).await;
+    let planned = planned.map_err(|e| unreadable(chain(&e)))?;
+    shared.jobs.save_plan(job, planned).map_err(|e| unreadable(e.to_string()))?;
+    Ok(())
+}
+
+async fn publish_copy(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    job: JobId,
+    result: BlobRef,
+    temp: &Path,
+) -> Result<(), Trouble> {
+    // A source that is not what was handed over is no measure for the result.
+    let changed = |why: String| Trouble::Bad(Failure::new(FailureKind::Input, why));
+    scene.source_unchanged().map_err(changed)?;
+    let from = shared.store.blobs.path(result.id).map_err(|e| Trouble::Final(chain(&e)))?;
+    let to = temp.to_owned();
+    let copied = tokio::task::spawn_blocking(move || std::fs::copy(from, to)).await;
+    let copied = copied.map_err(|e| Trouble::Final(e.to_string()))?;
+    copied.map_err(|e| MediaError::io("write", temp, e))?;
+    let proof = verify_here(scene, temp).await?;
+    scene.source_unchanged().map_err(changed)?;
+    match publish_result(shared, scene, job, temp, proof).await {
+        Ok(()) => Ok(()),
+        Err(Ended::Cancelled) => Err(Trouble::Cancelled),
+        Err(Ended::Failed(error)) => Err(Trouble::Final(error)),
+        Err(Ended::Suspect(_, why)) => Err(Trouble::Final(why)),
+    }
+}
+
+async fn verify_here(scene: &Scene, file: &Path) -> Result<Proof, MediaError> {
+    let (plan, probe) = (&scene.planned.plan, &scene.planned.probe);
+    let index = index::index(&scene.tools, &scene.input, probe).await?;
+    let source = (plan, probe, &index);
+    let report =
+        verify::verify_handed(&scene.tools, source, &scene.input, file, &scene.token).await?;
+    Ok(proof_of(&report))
+}

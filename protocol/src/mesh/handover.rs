@@ -1,0 +1,464 @@
+//! The submitter of a job that is handed over whole: who gets it, when it is taken back, and how
+//! its result comes home.
+//!
+//! The submitter alone publishes, and each custodian holds the job under a number of its own (the
+//! epoch). What an earlier custodian says is answered by `Release`, so two custodians at the same
+//! time waste work and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::handover::{CustodyReport, HandedJob, HandedRecord, HandedState};
+use crate::id::{AgentId, BlobRef, JobId};
+use crate::message::{Failure, Message};
+use crate::record::{JobState, Record, RecordKey};
+use crate::time::Time;
+
+use super::peers::{Peer, PeerState};
+use super::{Mesh, Output};
+
+/// Longer uptimes are as good as this: then the free disk decides.
+const UPTIME_S_MAX: u64 = 24 * 3_600;
+
+/// A job that was handed over, as its submitter sees it.
+#[derive(Debug, Clone)]
+pub struct Handed {
+    /// The durable part.
+    pub record: HandedRecord,
+    /// What the custodian last said.
+    pub report: Option<CustodyReport>,
+    /// When the custodian was chosen, or the search began.
+    since: Time,
+    /// Agents that will not take it, and why.
+    refused: BTreeMap<AgentId, String>,
+    /// Its result is being fetched.
+    fetching: bool,
+}
+
+/// Everything that this agent handed over.
+#[derive(Debug, Default)]
+pub struct Handovers {
+    all: BTreeMap<JobId, Handed>,
+    said: Time,
+}
+
+impl Handovers {
+    /// One job.
+    pub fn get(&self, job: JobId) -> Option<&Handed> {
+        self.all.get(&job)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Handed> {
+        self.all.values()
+    }
+}
+
+impl Handed {
+    fn new(now: Time, record: HandedRecord) -> Handed {
+        let (report, refused) = (None, BTreeMap::new());
+        Handed { record, report, since: now, refused, fetching: false }
+    }
+
+    fn become_state(&mut self, state: HandedState, out: &mut Vec<Output>) -> bool {
+        if !self.record.state.can_become(state) {
+            return false;
+        }
+        self.record.state = state;
+        self.save(out);
+        true
+    }
+
+    fn save(&self, out: &mut Vec<Output>) {
+        out.push(Output::Save(Record::Handed(self.record.clone())));
+        out.push(Output::Changed(self.record.id));
+    }
+
+    /// Why the job has no custodian yet, for people.
+    pub fn refusals(&self) -> Vec<String> {
+        let reasons: BTreeSet<&String> = self.refused.values().collect();
+        reasons.into_iter().cloned().collect()
+    }
+}
+
+/// Better custodians are larger: those that have been there for long, then those with more room.
+fn rank(peer: &Peer) -> (u64, u64) {
+    let info = peer.info.as_ref();
+    let uptime_s = info.map_or(0, |info| info.uptime_s.min(UPTIME_S_MAX));
+    (uptime_s / 600, info.map_or(0, |info| info.free_disk_bytes))
+}
+
+impl Mesh {
+    pub(super) fn on_hand_over(
+        &mut self,
+        now: Time,
+        id: JobId,
+        handed: HandedJob,
+        out: &mut Vec<Output>,
+    ) {
+        if self.handovers.all.contains_key(&id) || self.jobs.all.contains_key(&id) {
+            return; // asked twice
+        }
+        let record = HandedRecord { id, handed, epoch: 0, to: None, state: HandedState::Offered };
+        let new = Handed::new(now, record);
+        new.save(out);
+        self.handovers.all.insert(id, new);
+        self.choose_custodian(now, id, out);
+    }
+
+    /// The best willing member that did not refuse; nobody is worse than a bad one, so this may
+    /// find none for now.
+    fn choose_custodian(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        let Some(handed) = self.handovers.all.get(&id) else { return };
+        let needed = handed.record.handed.disk_bytes();
+        let only = handed.record.handed.deliver_to;
+        let willing = |id: &AgentId, peer: &Peer| {
+            let info = peer.info.as_ref();
+            *id != self.me
+                && peer.is_usable()
+                && info.is_some_and(|info| info.custodian && !info.on_battery)
+                && peer.has_room(needed)
+                && !handed.refused.contains_key(id)
+                && only.is_none_or(|only| only == *id)
+        };
+        let candidates = self.peers.iter().filter(|(id, peer)| willing(id, peer));
+        let Some((to, _)) = candidates.max_by_key(|(id, peer)| (rank(peer), *id)) else { return };
+        let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        handed.record.to = Some(to);
+        handed.record.epoch = handed.record.epoch.saturating_add(1);
+        handed.since = now;
+        handed.report = None;
+        handed.save(out);
+        self.say_hand_over(id, out);
+    }
+
+    /// Said again and again, so that a custodian that lost its memory begins anew.
+    fn say_hand_over(&self, id: JobId, out: &mut Vec<Output>) {
+        let Some(handed) = self.handovers.all.get(&id) else { return };
+        let (HandedState::Offered | HandedState::Away, Some(to)) =
+            (handed.record.state, handed.record.to)
+        else {
+            return;
+        };
+        if self.peers.get(to).is_some_and(|peer| peer.state != PeerState::Gone) {
+            let (epoch, handed) = (handed.record.epoch, handed.record.handed.clone());
+            out.push(Output::Send { to, message: Message::HandOver { job: id, epoch, handed } });
+        }
+    }
+
+    pub(super) fn hand_over_again_to(&self, peer: AgentId, out: &mut Vec<Output>) {
+        for (id, handed) in &self.handovers.all {
+            if handed.record.to == Some(peer) {
+                self.say_hand_over(*id, out);
+            }
+        }
+    }
+
+    /// The custodian is gone, and nobody waits for ever. On a battery this agent leaves the work to
+    /// the custodian for as long as it takes.
+    pub(super) fn tick_handovers(&mut self, now: Time, out: &mut Vec<Output>) {
+        let again = now.since_ms(self.handovers.said) >= self.config.heartbeat_ms;
+        if again {
+            self.handovers.said = now;
+        }
+        let mains = self.peers.get(self.me).and_then(|me| me.info.as_ref());
+        let mains = mains.is_none_or(|info| !info.on_battery);
+        let ids: Vec<JobId> = self.handovers.all.keys().copied().collect();
+        for id in ids {
+            let Some(handed) = self.handovers.all.get(&id) else { continue };
+            let silent_ms = handed.record.to.map_or(0, |to| {
+                let heard = self.peers.get(to).map_or(handed.since, |peer| peer.heard);
+                now.since_ms(heard.max(handed.since))
+            });
+            let config = &self.config;
+            match (handed.record.state, handed.record.to) {
+                (HandedState::Offered, None) => {
+                    if now.since_ms(handed.since) > config.custody_seek_ms {
+                        self.take_back(now, id, out);
+                    } else {
+                        self.choose_custodian(now, id, out);
+                    }
+                }
+                (HandedState::Offered, Some(to)) if silent_ms > config.custody_offer_ms => {
+                    self.next_custodian(now, id, to, "it went away", out);
+                }
+                (HandedState::Away | HandedState::Returning(_), Some(_))
+                    if silent_ms > config.custody_silence_ms && mains =>
+                {
+                    self.take_back(now, id, out);
+                }
+                _ if again => self.say_hand_over(id, out),
+                _ => {}
+            }
+        }
+    }
+
+    fn next_custodian(
+        &mut self,
+        now: Time,
+        id: JobId,
+        old: AgentId,
+        why: &str,
+        out: &mut Vec<Output>,
+    ) {
+        let name = self.name_of(old);
+        let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        handed.refused.insert(old, format!("{name}: {why}"));
+        handed.record.to = None;
+        handed.record.epoch = handed.record.epoch.saturating_add(1);
+        handed.since = now;
+        handed.report = None;
+        handed.save(out);
+        self.choose_custodian(now, id, out);
+    }
+
+    /// This agent owns the job again, under a number that makes all said before untrue.
+    pub(super) fn take_back(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        if !handed.record.state.can_become(HandedState::Own) {
+            return;
+        }
+        handed.record.epoch = handed.record.epoch.saturating_add(1);
+        let custodian = handed.record.to.take();
+        handed.fetching = false;
+        handed.report = None;
+        handed.since = now;
+        handed.become_state(HandedState::Own, out);
+        let epoch = handed.record.epoch;
+        if let Some(to) = custodian {
+            self.release_custody(to, id, epoch, out);
+        }
+        if let Some(job) = self.jobs.all.get_mut(&id) {
+            // Its own work rested while a late result was fetched.
+            if job.record.state == JobState::Joining {
+                job.record.state = JobState::Active;
+                job.save(out);
+            }
+            self.offer(id, out);
+            self.join_if_complete(id, out);
+        } else {
+            out.push(Output::TakeBack(id));
+        }
+    }
+
+    fn release_custody(&self, to: AgentId, job: JobId, epoch: u32, out: &mut Vec<Output>) {
+        if self.peers.get(to).is_some_and(|peer| peer.state != PeerState::Gone) {
+            out.push(Output::Send { to, message: Message::Release { job, epoch } });
+        }
+    }
+
+    pub(super) fn on_custody(
+        &mut self,
+        now: Time,
+        from: AgentId,
+        held: Vec<(JobId, u32, CustodyReport)>,
+        out: &mut Vec<Output>,
+    ) {
+        for (id, epoch, report) in held {
+            // Whoever speaks can be answered, also before its connection was reported.
+            let release = Output::Send { to: from, message: Message::Release { job: id, epoch } };
+            let Some(handed) = self.handovers.all.get(&id) else {
+                out.push(release);
+                continue;
+            };
+            if handed.record.state == HandedState::Over {
+                out.push(release);
+                continue;
+            }
+            // A late result is held under the number of that time.
+            let awaited = matches!((handed.record.state, &report),
+                (HandedState::Returning(wanted), CustodyReport::Done(result)) if wanted == *result);
+            let current =
+                handed.record.to == Some(from) && (handed.record.epoch == epoch || awaited);
+            match (current, &report) {
+                (true, _) => self.on_report(now, from, id, report, out),
+                (false, CustodyReport::Done(result)) if self.is_late_result_welcome(id) => {
+                    self.accept_late(from, id, epoch, *result, out);
+                }
+                (false, CustodyReport::Refused(_)) => {}
+                (false, _) => out.push(release),
+            }
+        }
+    }
+
+    fn on_report(
+        &mut self,
+        now: Time,
+        from: AgentId,
+        id: JobId,
+        report: CustodyReport,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        if handed.report.as_ref() != Some(&report) {
+            handed.report = Some(report.clone());
+            out.push(Output::Changed(id));
+        }
+        match report {
+            CustodyReport::Refused(why) if handed.record.state == HandedState::Offered => {
+                self.next_custodian(now, id, from, &why, out);
+            }
+            CustodyReport::Refused(_) => self.take_back(now, id, out),
+            CustodyReport::Fetching => {}
+            CustodyReport::Working { .. } => {
+                if handed.record.state == HandedState::Offered {
+                    handed.become_state(HandedState::Away, out);
+                }
+            }
+            CustodyReport::Done(result) => {
+                if !matches!(handed.record.state, HandedState::Returning(_)) {
+                    handed.become_state(HandedState::Returning(result), out);
+                }
+                self.fetch_handed(id, from, out);
+            }
+            CustodyReport::Delivered => self.end_handed(id, None, out),
+            CustodyReport::Failed(why) => {
+                let error = format!("{}: {why}", self.name_of(from));
+                self.end_handed(id, Some(error), out);
+            }
+        }
+    }
+
+    fn fetch_handed(&mut self, id: JobId, from: AgentId, out: &mut Vec<Output>) {
+        let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        if let HandedState::Returning(result) = handed.record.state
+            && !std::mem::replace(&mut handed.fetching, true)
+        {
+            out.push(Output::FetchHanded { job: id, from, result });
+        }
+    }
+
+    /// A result of a custodian that was given up is welcome while nothing better is in sight.
+    fn is_late_result_welcome(&self, id: JobId) -> bool {
+        let own = self.handovers.get(id).is_some_and(|h| h.record.state == HandedState::Own);
+        own && self.jobs.get(id).is_none_or(super::jobs::Job::is_active)
+    }
+
+    fn accept_late(
+        &mut self,
+        from: AgentId,
+        id: JobId,
+        epoch: u32,
+        result: BlobRef,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        handed.record.to = Some(from);
+        handed.record.epoch = handed.record.epoch.max(epoch);
+        handed.become_state(HandedState::Returning(result), out);
+        // Own work rests meanwhile; what is committed stays.
+        if let Some(job) = self.jobs.all.get_mut(&id) {
+            job.record.state = JobState::Joining;
+            job.save(out);
+            let mut after = self.stop_tasks(id, out);
+            out.append(&mut after);
+            self.withdraw(id, out);
+        }
+        self.fetch_handed(id, from, out);
+    }
+
+    /// Whether tasks of this job may be done here: not while a custodian has it.
+    pub(super) fn is_own(&self, id: JobId) -> bool {
+        self.handovers.get(id).is_none_or(|handed| handed.record.state == HandedState::Own)
+    }
+
+    /// Whether the result of this job comes from a custodian, not from a join here.
+    pub(super) fn is_returning(&self, id: JobId) -> bool {
+        let state = self.handovers.get(id).map(|handed| handed.record.state);
+        matches!(state, Some(HandedState::Returning(_)))
+    }
+
+    /// The result was fetched, verified and published here.
+    pub(super) fn on_handed_published(&mut self, id: JobId, out: &mut Vec<Output>) {
+        if self.is_returning(id) {
+            self.end_handed(id, None, out);
+            self.on_joined(id, out);
+        }
+    }
+
+    /// The result could not be fetched now, or it is not right.
+    pub(super) fn on_handed_bad(
+        &mut self,
+        now: Time,
+        id: JobId,
+        failure: &Failure,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.is_returning(id) {
+            return;
+        }
+        let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        handed.fetching = false;
+        let custodian = handed.record.to;
+        if failure.kind.blames() {
+            if let Some(of) = custodian {
+                self.count_refused(now, of);
+            }
+            self.take_back(now, id, out);
+        } // else it is fetched again when the custodian tells of it again
+    }
+
+    pub(super) fn on_handed_failed(&mut self, id: JobId, error: String, out: &mut Vec<Output>) {
+        if self.is_returning(id) {
+            self.end_handed(id, Some(error.clone()), out);
+            self.on_fail_job(id, vec![error], out);
+        }
+    }
+
+    /// Nothing is left to do; the custodian may forget the job.
+    fn end_handed(&mut self, id: JobId, error: Option<String>, out: &mut Vec<Output>) {
+        let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        handed.fetching = false;
+        if !handed.become_state(HandedState::Over, out) {
+            return;
+        }
+        let (to, epoch) = (handed.record.to, handed.record.epoch);
+        out.push(Output::HandedEnded { job: id, error });
+        if let Some(to) = to {
+            self.release_custody(to, id, epoch, out);
+        }
+    }
+
+    pub(super) fn cancel_handed(&mut self, id: JobId, out: &mut Vec<Output>) {
+        self.end_handed(id, None, out);
+    }
+
+    pub(super) fn remove_handed(&mut self, id: JobId, out: &mut Vec<Output>) {
+        if self.handovers.get(id).is_some_and(|h| h.record.state == HandedState::Over) {
+            self.handovers.all.remove(&id);
+            out.push(Output::Erase(RecordKey::Handed(id)));
+        }
+    }
+
+    /// The submitter's own work ended: what a custodian still does for it is in vain.
+    pub(super) fn own_work_ended(&mut self, id: JobId, out: &mut Vec<Output>) {
+        if let Some(handed) = self.handovers.all.get_mut(&id)
+            && handed.record.state == HandedState::Own
+        {
+            handed.become_state(HandedState::Over, out);
+        }
+    }
+
+    /// A person tries a job that is over again: this agent does it itself.
+    pub(super) fn own_again(&mut self, id: JobId, out: &mut Vec<Output>) {
+        if let Some(handed) = self.handovers.all.get_mut(&id)
+            && handed.record.state == HandedState::Over
+        {
+            handed.record.epoch = handed.record.epoch.saturating_add(1);
+            handed.become_state(HandedState::Own, out);
+        }
+    }
+
+    /// After the jobs are restored: one that is this agent's own and was not planned yet.
+    pub(super) fn resume_handovers(&self, out: &mut Vec<Output>) {
+        let own = self.handovers.iter().filter(|h| h.record.state == HandedState::Own);
+        let unplanned = own.filter(|h| self.jobs.get(h.record.id).is_none());
+        out.extend(unplanned.map(|h| Output::TakeBack(h.record.id)));
+    }
+
+    pub(super) fn restore_handed(&mut self, now: Time, record: HandedRecord) {
+        if let Some(to) = record.to {
+            self.peers.entry(now, to);
+        }
+        self.handovers.all.insert(record.id, Handed::new(now, record));
+    }
+}
