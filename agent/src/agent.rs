@@ -142,6 +142,7 @@ async fn describe(settings: &Settings, tools: Option<&Tools>, data_dir: &Path) -
         speeds: Vec::new(),
         uptime_s: 0,
         custodian: settings.custodian && tools.is_some(),
+        inbox: settings.inbox.is_some(),
         on_battery: power::on_battery(),
     }
 }

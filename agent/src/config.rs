@@ -161,7 +161,7 @@ fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, valu
     } else if key == "peers" || key == "listen" {
         let items = value.split(',').map(|item| toml::Value::from(item.trim()));
         table.insert(key, items.collect::<Vec<_>>().into());
-    } else if key == "name" || key == "api" || key == "door" {
+    } else if key == "name" || key == "api" || key == "door" || key == "inbox" {
         table.insert(key, value.into());
     } else if defaults.contains_key(&key) {
         table.insert(key, read_value(value));

@@ -146,12 +146,18 @@ async fn delivery(
         let name = agent.clone();
         let found = shared.ask(move |mesh, _| {
             let all = mesh.peers().iter().map(|(id, _)| id).filter(|id| *id != mesh.me());
-            all.filter(|id| id.to_string() == name || mesh.name_of(*id) == name).collect::<Vec<_>>()
+            let all = all.filter(|id| id.to_string() == name || mesh.name_of(*id) == name);
+            let inbox = |id| mesh.peers().get(id).and_then(|peer| peer.info.as_ref());
+            all.map(|id| (id, inbox(id).is_some_and(|info| info.inbox))).collect::<Vec<_>>()
         });
-        let [to] = found.await.unwrap_or_default()[..] else {
+        let [(to, has_inbox)] = found.await.unwrap_or_default()[..] else {
             let text = format!("there is no one agent {agent}; `dmc peers` lists names and ids");
             return Err(Refusal::Wish(text));
         };
+        if !has_inbox {
+            let text = format!("{agent} takes no results: set `inbox = \"DIR\"` in its settings");
+            return Err(Refusal::Wish(text));
+        }
         let path = match &wish.deliver_as {
             Some(path) => path.clone(),
             None => output.file_name().unwrap_or_default().to_string_lossy().into_owned(),

@@ -39,6 +39,8 @@ pub struct AgentInfo {
     pub uptime_s: u64,
     /// Whether it keeps whole jobs for others.
     pub custodian: bool,
+    /// Whether results may be delivered into its inbox.
+    pub inbox: bool,
     /// Whether it runs on its battery.
     pub on_battery: bool,
 }

@@ -113,6 +113,7 @@ fn an_info() -> AgentInfo {
         speeds: Vec::new(),
         uptime_s: 0,
         custodian: true,
+        inbox: false,
         on_battery: false,
     }
 }

@@ -96,6 +96,7 @@ impl World {
                 // Agent 1 has been there for longest.
                 uptime_s: if at == 1 { 90_000 } else { 60 },
                 custodian: true,
+                inbox: false,
                 on_battery: false,
             }),
         );

@@ -36,6 +36,7 @@ fn info(name: &str, slots: u32) -> AgentInfo {
         speeds: Vec::new(),
         uptime_s: 0,
         custodian: true,
+        inbox: false,
         on_battery: false,
     }
 }

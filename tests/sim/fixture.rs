@@ -140,6 +140,7 @@ pub fn info(at: usize, boot: u64, slots: u32, build: u8) -> AgentInfo {
         speeds: Vec::new(),
         uptime_s: 0,
         custodian: true,
+        inbox: false,
         on_battery: false,
     }
 }

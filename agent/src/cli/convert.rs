@@ -154,7 +154,11 @@ fn say_away(client: &Client, job: &JobView) {
     }
     let name = show::clean(job.custodian.as_deref().unwrap_or("another agent"));
     show::line(&format!("{name} keeps the job: this machine may leave"));
-    show::line(&format!("the result comes when it is back; `dmc status {}` shows the job", job.id));
+    let then = match &job.delivered_as {
+        Some(path) => format!("the result goes to its inbox as {}", show::clean(path)),
+        None => "the result comes when it is back".to_owned(),
+    };
+    show::line(&format!("{then}; `dmc status {}` shows the job", job.id));
 }
 
 fn say_end(client: &Client, job: &JobView) {

@@ -85,6 +85,9 @@ fn print(job: &JobView) {
     if let Some(name) = &job.custodian {
         line("kept by", name);
     }
+    if let Some(path) = &job.delivered_as {
+        line("inbox", path);
+    }
     if let Some(name) = &job.submitter {
         line("kept for", name);
     }

@@ -359,6 +359,7 @@ fn assemble(request: Request, mut core: Core) -> JobView {
         fps: core.fps,
         bytes,
         rung: rung.map(str::to_owned),
+        delivered_as: request.hand_over.and_then(|delivery| delivery.path),
         custodian: handed.and_then(|handed| handed.custodian),
         submitter: core.submitter.as_ref().map(|(name, _)| name.clone()),
         workers: core.workers,

@@ -162,6 +162,9 @@ pub struct JobView {
     /// The agent that keeps this job in this one's stead.
     #[serde(default)]
     pub custodian: Option<String>,
+    /// The result's name in the custodian's inbox, when it stays there.
+    #[serde(default)]
+    pub delivered_as: Option<String>,
     /// The agent that this job is kept for.
     #[serde(default)]
     pub submitter: Option<String>,

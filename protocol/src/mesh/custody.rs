@@ -79,6 +79,7 @@ impl Mesh {
     fn may_keep(&self, id: JobId, handed: &HandedJob) -> Result<(), String> {
         let me = self.peers.get(self.me);
         let willing = me.and_then(|me| me.info.as_ref()).is_some_and(|info| info.custodian);
+        let inbox = me.and_then(|me| me.info.as_ref()).is_some_and(|info| info.inbox);
         let needed = handed.disk_bytes();
         let kept_bytes: u64 = self.custody.iter().map(|k| k.record.handed.source.bytes).sum();
         let why = if !willing {
@@ -95,6 +96,8 @@ impl Mesh {
             "it has not enough room"
         } else if handed.deliver_to.is_some_and(|to| to != self.me) {
             "the result is for another agent"
+        } else if handed.deliver_as.is_some() && !inbox {
+            "it has no inbox"
         } else {
             return Ok(());
         };

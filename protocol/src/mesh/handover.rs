@@ -118,7 +118,7 @@ impl Mesh {
                 && info.is_some_and(|info| info.custodian && !info.on_battery)
                 && peer.has_room(needed)
                 && !handed.refused.contains_key(id)
-                && only.is_none_or(|only| only == *id)
+                && only.is_none_or(|only| only == *id && info.is_some_and(|info| info.inbox))
         };
         let candidates = self.peers.iter().filter(|(id, peer)| willing(id, peer));
         let Some((to, _)) = candidates.max_by_key(|(id, peer)| (rank(peer), *id)) else { return };

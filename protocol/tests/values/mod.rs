@@ -242,6 +242,7 @@ pub fn info() -> impl Strategy<Value = AgentInfo> {
             speeds,
             uptime_s: instance / 3,
             custodian: paused,
+            inbox: paused,
             on_battery: !paused,
         },
     )
