@@ -206,8 +206,11 @@ pub fn job_over(shared: Arc<Shared>, job: JobId) {
 /// keeps it: it may be tried again.
 async fn unlist_source(shared: &Shared, job: JobId) {
     let source = shared.ask(move |mesh, _| {
-        let done = mesh.jobs().get(job).filter(|job| job.record.state == JobState::Done)?;
-        let source = done.record.source?;
+        let source = match mesh.jobs().get(job) {
+            Some(job) if job.record.state == JobState::Done => job.record.source?,
+            Some(_) => return None,
+            None => mesh.handovers().get(job)?.record.handed.source,
+        };
         let mut open = mesh.jobs().iter().filter(|job| job.record.state != JobState::Done);
         (!open.any(|job| job.record.source == Some(source))).then_some(source)
     });

@@ -19,7 +19,7 @@ pub(super) struct HandedView {
 pub(super) fn view(mesh: &Mesh, handed: &Handed) -> HandedView {
     let custodian = handed.record.to.map(|to| mesh.name_of(to));
     let progress = match (&handed.report, handed.record.state) {
-        (_, HandedState::Returning(_) | HandedState::Over) => 1.0,
+        (_, HandedState::Returning(_)) => 1.0,
         (Some(CustodyReport::Working { done }), _) => f64::from(*done) / 10_000.0,
         _ => 0.0,
     };

@@ -18,7 +18,7 @@ use crate::runtime::Shared;
 use crate::worker::{chain, fetch_blob, release, room_for};
 
 use super::join::{Ended, is_published, proof_of, publish_result};
-use super::{Scene, scene};
+use super::{Scene, scene, unlist_source};
 
 /// How long the custodian may be out of reach before the fetch waits for its next word.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,6 +79,7 @@ pub async fn ended(shared: Arc<Shared>, job: JobId, error: Option<String>) {
         warn!(%job, "its end cannot be saved: {}", chain(&e));
     }
     shared.jobs.unload(job);
+    unlist_source(&shared, job).await;
 }
 
 /// Fetches the custodian's result, verifies it against the source here, and publishes it.
