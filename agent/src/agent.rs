@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use dmc_protocol::config::NAME_BYTES_MAX;
 use dmc_protocol::media::Capabilities;
+use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, bounded};
 use dmc_protocol::record::Record;
 use dmc_store::{BlobLimits, Store, free_space};
@@ -28,6 +29,8 @@ use crate::{custody, http, identity, intake, owner, power, state, worker};
 
 /// The port that agents prefer to listen on for peers.
 pub const PEER_PORT: u16 = 7341;
+/// Where the list of encoders that work is kept.
+const CAPABILITIES: &str = "capabilities";
 const CHANNEL: usize = 1_024;
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -126,10 +129,20 @@ fn slots_of(settings: &Settings) -> u32 {
     if settings.slots > 0 { settings.slots } else { chosen }.min(dmc_protocol::config::SLOTS_MAX)
 }
 
-async fn describe(settings: &Settings, tools: Option<&Tools>, data_dir: &Path) -> AgentInfo {
-    let capabilities = match tools {
-        Some(tools) => capability::detect(tools).await,
-        None => Capabilities::default(),
+async fn describe(
+    settings: &Settings,
+    tools: Option<&Tools>,
+    known: Option<Capabilities>,
+    data_dir: &Path,
+) -> AgentInfo {
+    let capabilities = match (known, tools) {
+        (Some(known), _) => known,
+        (None, Some(tools)) => {
+            let found = capability::detect(tools).await;
+            capability::keep(tools, &data_dir.join(CAPABILITIES), &found);
+            found
+        }
+        (None, None) => Capabilities::default(),
     };
     AgentInfo {
         name: name_of(settings),
@@ -145,6 +158,29 @@ async fn describe(settings: &Settings, tools: Option<&Tools>, data_dir: &Path) -
         inbox: settings.inbox.is_some(),
         on_battery: power::on_battery(),
     }
+}
+
+/// Tries the encoders again when their cached list was used, and tells what changed.
+fn prove_again(shared: &Arc<Shared>) {
+    let (shared, tasks) = (Arc::clone(shared), shared.tasks.clone());
+    tasks.spawn(async move {
+        let Some(tools) = &shared.tools else { return };
+        let found = tokio::select! {
+            found = capability::detect(tools) => found,
+            () = shared.stop.cancelled() => return,
+        };
+        let info = {
+            let mut info = shared.info.lock().unwrap_or_else(PoisonError::into_inner);
+            if info.capabilities == found {
+                return;
+            }
+            info.capabilities = found.clone();
+            info.clone()
+        };
+        info!("what ffmpeg can do here has changed");
+        capability::keep(tools, &shared.data_dir.join(CAPABILITIES), &found);
+        shared.tell(Input::Local(info)).await;
+    });
 }
 
 /// Where to listen for peers: as told, or the usual port, or a free one.
@@ -222,8 +258,10 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let (port, net_inbox) = wait_for_port(net_inbox, &events).await;
     let name = name_of(&settings);
     let discovery = discover(&settings, me, &name, port, &events);
-    // The encoders are tried while peers are being found.
-    let info = describe(&settings, tools.as_ref(), &data_dir).await;
+    // The encoders are tried while peers are being found; after a restart their list is known.
+    let known = tools.as_ref().and_then(|t| capability::cached(t, &data_dir.join(CAPABILITIES)));
+    let was_known = known.is_some();
+    let info = describe(&settings, tools.as_ref(), known, &data_dir).await;
     let parts = Parts { me, settings, data_dir, store, net, tools, jobs, info, stop };
     let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
     runtime.restore().await?;
@@ -231,6 +269,9 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     forward(net_inbox, events.clone(), Event::Net);
     let api = http::serve(listener, Arc::clone(&shared))?;
     intake::resume(&shared).await;
+    if was_known {
+        prove_again(&shared);
+    }
     info!(%name, id = %me, port, %api, "agent started");
     Ok(Running { shared, api, events, ended, _lock: lock })
 }

@@ -1,16 +1,21 @@
 //! Which encoders really work here: each proves itself by a short test encode.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
+use dmc_protocol::codec;
 use dmc_protocol::media::{Capabilities, Encoder, MediaKind};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::run::{self, Args, Call, Tools};
 
-/// A test encode that takes longer has failed.
-const WALL: Duration = Duration::from_secs(5);
+/// A test encode that takes longer has failed. Encoders prove themselves while the machine may be
+/// busy with work of an agent that was killed a moment ago.
+const WALL: Duration = Duration::from_secs(20);
+/// What a cache file may hold.
+const CACHE_BYTES_MAX: usize = 64 << 10;
 const AT_ONCE: usize = 2;
 const VERSION_CHARS_MAX: usize = 80;
 
@@ -26,6 +31,35 @@ pub async fn detect(tools: &Tools) -> Capabilities {
         proven.into_iter().filter_map(|(encoder, print)| Some((encoder, print?))).collect();
     let kinds: BTreeSet<MediaKind> = encoders.keys().map(|encoder| encoder.kind()).collect();
     Capabilities { ffmpeg_version, encoders, kinds }
+}
+
+/// What an earlier start found with the same ffmpeg, so that a restarted agent is back at once. It
+/// is to be proven again soon: a library under ffmpeg may be another one by now.
+pub fn cached(tools: &Tools, cache: &Path) -> Option<Capabilities> {
+    let bytes = std::fs::read(cache).ok()?;
+    let (of, found): (Key, Capabilities) = codec::from_bytes(&bytes, CACHE_BYTES_MAX).ok()?;
+    (of == key(tools)?).then_some(found)
+}
+
+/// Keeps what was found for the next start. Nothing is lost when that fails.
+pub fn keep(tools: &Tools, cache: &Path, found: &Capabilities) {
+    let Some(bytes) = key(tools).and_then(|key| codec::to_bytes(&(key, found)).ok()) else {
+        return;
+    };
+    let temp = cache.with_extension("tmp");
+    if std::fs::write(&temp, bytes).and_then(|()| std::fs::rename(&temp, cache)).is_err() {
+        tracing::debug!(path = %cache.display(), "what ffmpeg can do is not kept");
+    }
+}
+
+/// Which ffmpeg, and of which agent: path, length, time in nanoseconds since 1970, version.
+type Key = (String, u64, u128, String);
+
+fn key(tools: &Tools) -> Option<Key> {
+    let meta = std::fs::metadata(&tools.ffmpeg).ok()?;
+    let modified = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let path = tools.ffmpeg.display().to_string();
+    Some((path, meta.len(), modified.as_nanos(), env!("CARGO_PKG_VERSION").to_owned()))
 }
 
 async fn version(tools: &Tools) -> String {
