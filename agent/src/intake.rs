@@ -439,6 +439,10 @@ async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
     if let Err(e) = changed.await {
         warn!(%job, "its phase cannot be saved: {}", chain(&e));
     }
+    if let Some(custody) = request.custody {
+        let source = custody.source; // it lies in the store
+        return shared.tell(Input::AddCustodyJob { job, source, tasks: specs }).await;
+    }
     shared.tell(Input::AddJob { job, priority: 0, source: None, tasks: specs }).await;
     let token = shared.jobs.with(job, |entry| entry.token.clone());
     if token.is_some_and(|token| token.is_cancelled()) {

@@ -170,6 +170,15 @@ pub enum Input {
     },
     /// Custodian: the whole source is in the store.
     CustodySource(JobId),
+    /// Custodian: the job is planned. Its plan is already on disk.
+    AddCustodyJob {
+        /// The job.
+        job: JobId,
+        /// The source, in the store.
+        source: BlobRef,
+        /// The plan's tasks.
+        tasks: Vec<TaskSpec>,
+    },
     /// Custodian: the source did not come, or there is no plan for it.
     CustodyFailed {
         /// The job.
@@ -301,7 +310,8 @@ pub enum Output {
         /// The source.
         source: BlobRef,
     },
-    /// Custodian: this agent owns the job now: plan it; answer with `AddJob` or `CustodyFailed`.
+    /// Custodian: this agent owns the job now: plan it; answer with `AddCustodyJob` or
+    /// `CustodyFailed`.
     BeginCustody(JobId),
     /// Custodian: the job is published here: make its result a pinned blob; answer with
     /// `CustodyResult`.
@@ -461,6 +471,9 @@ impl Mesh {
             Input::HandedBad { job, failure } => self.on_handed_bad(now, job, &failure, out),
             Input::HandedFailed { job, error } => self.on_handed_failed(job, error, out),
             Input::CustodySource(job) => self.on_custody_source(job, out),
+            Input::AddCustodyJob { job, source, tasks } => {
+                self.on_add_custody_job(now, job, source, tasks, out);
+            }
             Input::CustodyFailed { job, why } => self.on_custody_failed(job, why, out),
             Input::CustodyResult { job, result } => self.on_custody_result(job, result, out),
             Input::InputReady(attempt) => self.on_input_ready(attempt),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::config::REASON_BYTES_MAX;
 use crate::handover::{CustodyRecord, CustodyReport, CustodyState, HandedJob};
 use crate::id::{AgentId, BlobRef, JobId};
+use crate::media::TaskSpec;
 use crate::message::{Message, bounded};
 use crate::record::{JobState, Record, RecordKey};
 use crate::time::Time;
@@ -110,6 +111,23 @@ impl Mesh {
         if kept.record.state == CustodyState::Fetching {
             self.custody_becomes(id, CustodyState::Working, out);
             out.push(Output::BeginCustody(id));
+        }
+    }
+
+    /// The plan is made. The submitter may have released the job meanwhile: then nothing begins, and
+    /// what planning left goes.
+    pub(super) fn on_add_custody_job(
+        &mut self,
+        now: Time,
+        id: JobId,
+        source: BlobRef,
+        tasks: Vec<TaskSpec>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.custody.get(id).is_some_and(|kept| kept.record.state == CustodyState::Working) {
+            self.on_add_job(now, id, 0, Some(source), tasks, out);
+        } else if self.custody.get(id).is_none() {
+            out.push(Output::EndCustody { job: id, source, result: None });
         }
     }
 
