@@ -31,9 +31,21 @@ pub fn result_holder(job: JobId) -> String {
     format!("kept-{}", job.0.simple())
 }
 
-fn token(shared: &Shared, job: JobId) -> CancellationToken {
+/// What ends the transfer of this job.
+pub(crate) fn token(shared: &Shared, job: JobId) -> CancellationToken {
     let mut all = shared.custody.lock().unwrap_or_else(PoisonError::into_inner);
     all.entry(job).or_insert_with(|| shared.stop.child_token()).clone()
+}
+
+/// Ends the transfer of this job, if there is one.
+pub(crate) fn end_token(shared: &Shared, job: JobId) {
+    let running = {
+        let mut all = shared.custody.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&job)
+    };
+    if let Some(token) = running {
+        token.cancel();
+    }
 }
 
 /// Brings the whole source into the store. While the submitter cannot be reached this goes on: the
@@ -179,13 +191,7 @@ pub fn keep_result(shared: Arc<Shared>, job: JobId) {
 
 /// The submitter has what it wanted: everything of the job goes.
 pub fn end(shared: Arc<Shared>, job: JobId, source: BlobRef, result: Option<BlobRef>) {
-    let running = {
-        let mut all = shared.custody.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&job)
-    };
-    if let Some(token) = running {
-        token.cancel();
-    }
+    end_token(&shared, job);
     shared.jobs.with(job, |entry| entry.token.cancel());
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {

@@ -77,7 +77,7 @@ pub struct Shared {
     pub info: Mutex<AgentInfo>,
     /// Running work of this agent as a worker.
     pub attempts: Mutex<BTreeMap<AttemptId, CancellationToken>>,
-    /// Running work of this agent as a custodian.
+    /// Transfers of whole sources and results of jobs that change hands.
     pub custody: Mutex<BTreeMap<JobId, CancellationToken>>,
     /// Results for jobs of this very agent that its worker side has checked, by media and proof:
     /// the same bytes need no second decode.
@@ -373,6 +373,7 @@ impl Runtime {
             Output::FetchHanded { job, from, result } => {
                 owner::fetch_handed(shared, job, from, result);
             }
+            Output::StopHanded(job) => owner::stop_handed(&shared, job),
             Output::HandedEnded { job, error } => {
                 let tasks = shared.tasks.clone();
                 tasks.spawn(owner::ended(shared, job, error));

@@ -293,6 +293,9 @@ pub enum Output {
         /// The result.
         result: BlobRef,
     },
+    /// Submitter: end the fetch of a custodian's result, unless it is being published at this
+    /// moment; only then it is still answered.
+    StopHanded(JobId),
     /// Submitter: the handed job is over; with an error when its custodian could not do it.
     HandedEnded {
         /// The job.

@@ -579,6 +579,7 @@ impl World {
             // No scenario hands jobs over.
             Output::TakeBack(_)
             | Output::FetchHanded { .. }
+            | Output::StopHanded(_)
             | Output::HandedEnded { .. }
             | Output::FetchSource { .. }
             | Output::BeginCustody(_)

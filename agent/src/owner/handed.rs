@@ -9,13 +9,14 @@ use dmc_protocol::handover::HandedJob;
 use dmc_protocol::id::{AgentId, BlobRef, JobId};
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{Failure, FailureKind};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::intake;
 use crate::jobs::{Phase, Proof};
 use crate::media::{MediaError, index, publish, verify};
 use crate::runtime::Shared;
 use crate::worker::{chain, fetch_blob, release, room_for};
+use crate::{custody, intake};
 
 use super::join::{Ended, is_published, proof_of, publish_result};
 use super::{Scene, scene, unlist_source};
@@ -84,9 +85,12 @@ pub async fn ended(shared: Arc<Shared>, job: JobId, error: Option<String>) {
 
 /// Fetches the custodian's result, verifies it against the source here, and publishes it.
 pub fn fetch_handed(shared: Arc<Shared>, job: JobId, from: AgentId, result: BlobRef) {
+    let token = custody::token(&shared, job);
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
-        let input = match bring_home(&shared, job, from, result).await {
+        let brought = bring_home(&shared, job, from, result, &token).await;
+        let input = match brought {
+            Err(_) if token.is_cancelled() => return,
             Ok(()) => Input::HandedPublished(job),
             Err(Trouble::Cancelled) => return,
             Err(Trouble::Bad(failure)) => {
@@ -97,6 +101,11 @@ pub fn fetch_handed(shared: Arc<Shared>, job: JobId, from: AgentId, result: Blob
         };
         shared.tell(input).await;
     });
+}
+
+/// Ends such a fetch; what is being published in this moment still is.
+pub fn stop_handed(shared: &Shared, job: JobId) {
+    custody::end_token(shared, job);
 }
 
 enum Trouble {
@@ -123,13 +132,14 @@ async fn bring_home(
     job: JobId,
     from: AgentId,
     result: BlobRef,
+    token: &CancellationToken,
 ) -> Result<(), Trouble> {
     if shared.jobs.planned(job).is_none() {
         plan(shared, job).await?;
     }
-    shared.jobs.renew_token(job);
     let scene = match scene(shared, job) {
-        Some(Ok(scene)) => scene,
+        // Own work on the job rests and has the job's token.
+        Some(Ok(scene)) => Scene { token: token.clone(), ..scene },
         Some(Err(error)) => return Err(Trouble::Final(error)),
         None => return Err(Trouble::Cancelled),
     };
@@ -182,6 +192,9 @@ async fn publish_copy(
     copied.map_err(|e| MediaError::io("write", temp, e))?;
     let proof = verify_here(scene, temp).await?;
     scene.source_unchanged().map_err(changed)?;
+    if scene.token.is_cancelled() {
+        return Err(Trouble::Cancelled);
+    }
     match publish_result(shared, scene, job, temp, proof).await {
         Ok(()) => Ok(()),
         Err(Ended::Cancelled) => Err(Trouble::Cancelled),

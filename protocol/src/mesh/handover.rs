@@ -219,11 +219,14 @@ impl Mesh {
         }
         handed.record.epoch = handed.record.epoch.saturating_add(1);
         let custodian = handed.record.to.take();
-        handed.fetching = false;
+        let fetching = std::mem::replace(&mut handed.fetching, false);
         handed.report = None;
         handed.since = now;
         handed.become_state(HandedState::Own, out);
         let epoch = handed.record.epoch;
+        if fetching {
+            out.push(Output::StopHanded(id));
+        }
         if let Some(to) = custodian {
             self.release_custody(to, id, epoch, out);
         }
@@ -367,12 +370,20 @@ impl Mesh {
         matches!(state, Some(HandedState::Returning(_)))
     }
 
-    /// The result was fetched, verified and published here.
+    /// The result was fetched, verified and published here: a fact, also when the job was taken back
+    /// in that moment.
     pub(super) fn on_handed_published(&mut self, id: JobId, out: &mut Vec<Output>) {
-        if self.is_returning(id) {
-            self.end_handed(id, None, out);
-            self.on_joined(id, out);
+        if !self.handovers.all.contains_key(&id) {
+            return;
         }
+        self.end_handed(id, None, out);
+        if let Some(job) = self.jobs.all.get_mut(&id)
+            && job.is_active()
+        {
+            job.record.state = JobState::Joining;
+            job.save(out);
+        }
+        self.on_joined(id, out);
     }
 
     /// The result could not be fetched now, or it is not right.
@@ -407,9 +418,12 @@ impl Mesh {
     /// Nothing is left to do; the custodian may forget the job.
     fn end_handed(&mut self, id: JobId, error: Option<String>, out: &mut Vec<Output>) {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
-        handed.fetching = false;
+        let fetching = std::mem::replace(&mut handed.fetching, false);
         if !handed.become_state(HandedState::Over, out) {
             return;
+        }
+        if fetching {
+            out.push(Output::StopHanded(id));
         }
         let (to, epoch) = (handed.record.to, handed.record.epoch);
         out.push(Output::HandedEnded { job: id, error });

@@ -122,10 +122,6 @@ impl Play {
                     Input::HandedPublished(job)
                 }
             }
-            Output::JobOver(job) => {
-                self.world.wanted[at].retain(|wanted| !belongs_to_owner(wanted, job));
-                return;
-            }
             _ => return,
         };
         self.world.tell(at, input);
@@ -144,12 +140,6 @@ impl Play {
     fn over(&self) -> bool {
         (0..AGENTS).all(|at| self.up(at)) && self.world.state(0) == HandedState::Over
     }
-}
-
-/// What the owner's runtime ends when a job is over.
-fn belongs_to_owner(output: &Output, over: dmc_protocol::id::JobId) -> bool {
-    matches!(output, Output::Fetch { task, .. } if task.job == over)
-        || matches!(output, Output::Join(job) if *job == over)
 }
 
 fn run(seed: u64) {

@@ -140,6 +140,11 @@ impl World {
                         self.tell(to, Input::Received { from: id(at), message });
                     }
                 }
+                // What ends other work is done at once, in order.
+                Output::StopHanded(_) => self.wanted[at].retain(|wanted| !is_return(wanted)),
+                Output::JobOver(job) => {
+                    self.wanted[at].retain(|wanted| !is_owners(wanted, job));
+                }
                 other => self.wanted[at].push(other),
             }
         }
@@ -207,4 +212,14 @@ impl World {
     pub fn fetch() -> Output {
         Output::FetchHanded { job: JOB, from: id(1), result: RESULT }
     }
+}
+
+fn is_return(output: &Output) -> bool {
+    matches!(output, Output::FetchHanded { .. })
+}
+
+/// What the owner's runtime ends when a job is over.
+fn is_owners(output: &Output, over: JobId) -> bool {
+    matches!(output, Output::Fetch { task, .. } if task.job == over)
+        || matches!(output, Output::Join(job) if *job == over)
 }
