@@ -198,6 +198,7 @@ fn clean(data_dir: &Path, jobs: &JobBook) {
     let _ = std::fs::remove_dir_all(data_dir.join("work"));
     for request in jobs.requests() {
         let _ = std::fs::remove_file(publish::temp_path(&request.output, &request.id.to_string()));
+        let _ = std::fs::remove_file(owner::handed_temp(&request.output, request.id));
     }
     jobs.clean();
 }
@@ -215,6 +216,7 @@ fn unpin_leftovers(store: &Store) -> Result<(), dmc_store::StoreError> {
                 holders.extend(task.piece.map(|_| owner::piece_holder(task.id)));
                 holders.extend(task.commit.map(|_| owner::part_holder(task.id)));
             }
+            Record::Handed(handed) if handed.state.is_over() => {}
             Record::Handed(handed) => {
                 holders.insert(owner::handed_holder(handed.id));
             }

@@ -63,7 +63,7 @@ pub fn fetch_source(shared: Arc<Shared>, job: JobId, from: AgentId, source: Blob
         shared
             .tell(match fetched {
                 Ok(()) => Input::CustodySource(job),
-                Err(failure) => Input::CustodyFailed { job, why: failure.reason },
+                Err(failure) => Input::CustodyGivenUp { job, why: failure.reason },
             })
             .await;
     });
@@ -76,13 +76,25 @@ pub fn begin(shared: Arc<Shared>, job: JobId) {
         let record =
             shared.ask(move |mesh, _| mesh.custody().get(job).map(|kept| kept.record.clone()));
         let Some(record) = record.await.flatten() else { return };
-        if shared.jobs.with(job, |_| ()).is_none() {
-            let accepted = match accept(&shared, &record).await {
-                Ok(request) => shared.jobs.add(request).await.map_err(|e| chain(&e)),
-                Err(why) => Err(why),
-            };
-            if let Err(why) = accepted {
-                return shared.tell(Input::CustodyFailed { job, why }).await;
+        match shared.jobs.with(job, |entry| entry.request.custody.map(|custody| custody.from)) {
+            Some(Some(from)) if from == record.from => {} // begun before a restart
+            // Somebody hands over what is this agent's own.
+            Some(_) => {
+                let why = "it has another job of this id".to_owned();
+                return shared.tell(Input::CustodyGivenUp { job, why }).await;
+            }
+            None => {
+                let refused = match accept(&shared, &record).await {
+                    Ok(request) => {
+                        let why = |e: StoreError| Input::CustodyGivenUp { job, why: chain(&e) };
+                        shared.jobs.add(request).await.err().map(why)
+                    }
+                    Err(Unfit::Here(why)) => Some(Input::CustodyGivenUp { job, why }),
+                    Err(Unfit::Anywhere(why)) => Some(Input::CustodyFailed { job, why }),
+                };
+                if let Some(refused) = refused {
+                    return shared.tell(refused).await;
+                }
             }
         }
         info!(%job, name = %record.handed.name, "keeps a job of another agent");
@@ -90,26 +102,36 @@ pub fn begin(shared: Arc<Shared>, job: JobId) {
     });
 }
 
+/// Why a job does not begin.
+enum Unfit {
+    /// This agent cannot; another one may.
+    Here(String),
+    /// No agent can.
+    Anywhere(String),
+}
+
 /// The request that the custodian makes of what it was handed. Nothing in it is a path of the
 /// submitter's.
-async fn accept(shared: &Arc<Shared>, record: &CustodyRecord) -> Result<Request, String> {
+async fn accept(shared: &Arc<Shared>, record: &CustodyRecord) -> Result<Request, Unfit> {
     let handed = &record.handed;
-    let media = |e: MediaError| chain(&e);
-    let tools = shared.tools.as_ref().ok_or("there is no ffmpeg")?;
-    let input = shared.store.blobs.path(handed.source.id).map_err(|e| chain(&e))?;
+    let here = |e: &dyn std::error::Error| Unfit::Here(chain(e));
+    let media = |e: MediaError| Unfit::Anywhere(chain(&e));
+    let tools = shared.tools.as_ref();
+    let tools = tools.ok_or_else(|| Unfit::Here("there is no ffmpeg".to_owned()))?;
+    let input = shared.store.blobs.path(handed.source.id).map_err(|e| here(&e))?;
     let probe = probe::probe(tools, &input).await.map_err(media)?;
     let trial = plan::plan(&probe, &Index::default(), &handed.preset, &PlanHints::default());
     let trial = trial.map_err(media)?;
     let extension = trial.join.container.extension();
     let output = match &handed.deliver_as {
-        Some(path) => inbox_path(shared, path)?,
+        Some(path) => inbox_path(shared, path).map_err(Unfit::Here)?,
         None => {
             let dir = shared.jobs.dir_of(record.id);
-            std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+            std::fs::create_dir_all(&dir).map_err(|e| here(&e))?;
             dir.join(format!("result.{extension}"))
         }
     };
-    let stamp = Stamp::of(&input).map_err(|e| format!("{}: {e}", input.display()))?;
+    let stamp = Stamp::of(&input).map_err(|e| here(&e))?;
     Ok(Request {
         id: record.id,
         input: AnyPath(input),
@@ -144,11 +166,13 @@ fn inbox_path(shared: &Shared, path: &str) -> Result<PathBuf, String> {
     let inbox = std::fs::canonicalize(inbox).map_err(|e| failed(inbox, e))?;
     let target = inbox.join(path);
     let dir = target.parent().unwrap_or(&inbox);
-    std::fs::create_dir_all(dir).map_err(|e| failed(dir, e))?;
-    let real = std::fs::canonicalize(dir).map_err(|e| failed(dir, e))?;
+    // Before anything is made: a link in it may lead elsewhere.
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(&inbox);
+    let real = std::fs::canonicalize(there).map_err(|e| failed(there, e))?;
     if !real.starts_with(&inbox) {
         return Err("the path leads out of its inbox".to_owned());
     }
+    std::fs::create_dir_all(dir).map_err(|e| failed(dir, e))?;
     if target.symlink_metadata().is_ok() {
         return Err(format!("{path} exists in its inbox"));
     }
@@ -164,7 +188,8 @@ pub fn keep_result(shared: Arc<Shared>, job: JobId) {
         else {
             return;
         };
-        if custody.is_some_and(|custody| custody.delivers) {
+        let Some(custody) = custody else { return }; // never a job of this agent's own
+        if custody.delivers {
             return shared.tell(Input::CustodyResult { job, result: None }).await;
         }
         let blobs = shared.store.blobs.clone();
@@ -182,8 +207,8 @@ pub fn keep_result(shared: Arc<Shared>, job: JobId) {
         });
         let input = match kept.await {
             Ok(Ok(result)) => Input::CustodyResult { job, result: Some(result) },
-            Ok(Err(e)) => Input::CustodyFailed { job, why: chain(&e) },
-            Err(e) => Input::CustodyFailed { job, why: e.to_string() },
+            Ok(Err(e)) => Input::CustodyGivenUp { job, why: chain(&e) },
+            Err(e) => Input::CustodyGivenUp { job, why: e.to_string() },
         };
         shared.tell(input).await;
     });
@@ -192,10 +217,19 @@ pub fn keep_result(shared: Arc<Shared>, job: JobId) {
 /// The submitter has what it wanted: everything of the job goes.
 pub fn end(shared: Arc<Shared>, job: JobId, source: BlobRef, result: Option<BlobRef>) {
     end_token(&shared, job);
-    shared.jobs.with(job, |entry| entry.token.cancel());
+    // Never a job of this agent's own.
+    let kept = shared.jobs.with(job, |entry| {
+        let kept = entry.request.custody.is_some();
+        if kept {
+            entry.token.cancel();
+        }
+        kept
+    });
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
-        if let Err(e) = shared.jobs.remove(job).await {
+        if kept == Some(true)
+            && let Err(e) = shared.jobs.remove(job).await
+        {
             warn!(%job, "a kept job cannot be forgotten: {}", chain(&e));
         }
         let released = tokio::task::spawn_blocking(move || {
@@ -203,6 +237,9 @@ pub fn end(shared: Arc<Shared>, job: JobId, source: BlobRef, result: Option<Blob
             if let Some(result) = result {
                 release(&shared, result, &result_holder(job));
             }
+            // One that was being kept in this moment.
+            let unpinned = shared.store.blobs.unpin_all(&result_holder(job));
+            unpinned.unwrap_or_else(|e| warn!(%job, "its result stays pinned: {}", chain(&e)));
         });
         let _ = released.await;
     });

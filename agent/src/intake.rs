@@ -104,7 +104,14 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
     let output = output_path(&wish, &preset, &trial)?;
     check_output(&input, &output, wish.overwrite)?;
     let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
-    let delivery = delivery(shared, &wish, &output).await?;
+    // A picture takes less time than its way to somebody else.
+    let delivery = match trial.kind {
+        MediaKind::Image if wish.deliver_to.is_none() => None,
+        MediaKind::Image => {
+            return Err(Refusal::Wish("pictures are converted here, not handed over".to_owned()));
+        }
+        MediaKind::Video | MediaKind::Audio => delivery(shared, &wish, &output).await?,
+    };
     let request = Request {
         id: JobId(Uuid::now_v7()),
         input: wish.input,
@@ -281,6 +288,11 @@ pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
         request.phase = if known { Phase::Encoding } else { Phase::Planning };
     });
     kept.await?;
+    if request.custody.is_some() {
+        return Err(Refusal::Wish(
+            "this job is another agent's; it is tried again there".to_owned(),
+        ));
+    }
     if known {
         list_source(shared, job, request.input.0, true).await;
         shared.tell(Input::RetryJob(job)).await;
@@ -307,8 +319,16 @@ pub async fn resume(shared: &Arc<Shared>) {
         let known =
             shared.ask(move |mesh, _| mesh.jobs().get(job).map(|job| job.record.state.is_over()));
         match known.await.flatten() {
-            // The core says what is to be done with these.
-            None if request.custody.is_some() => {}
+            // The core says what is to be done with these; one that it does not know was let go in
+            // the moment of a crash.
+            None if request.custody.is_some() => {
+                let kept = shared.ask(move |mesh, _| mesh.custody().get(job).is_some());
+                if kept.await == Some(false)
+                    && let Err(e) = shared.jobs.remove(job).await
+                {
+                    warn!(%job, "it cannot be forgotten: {}", chain(&e));
+                }
+            }
             None if is_handed(shared, job).await => {
                 let (shared, input) = (Arc::clone(shared), request.input.0.clone());
                 // Its custodian may still be fetching it.
@@ -377,20 +397,25 @@ pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
         };
         match planned {
             Ok(planned) => start(&shared, &request, planned).await,
-            Err(error) => {
-                let failed = shared.jobs.change(job, |request| {
-                    request.errors = vec![chain(&error)];
-                    request.phase = Phase::Over;
-                });
-                if let Err(e) = failed.await {
-                    warn!(%job, "its failure cannot be saved: {}", chain(&e));
-                }
-                if request.custody.is_some() {
-                    shared.tell(Input::CustodyFailed { job, why: chain(&error) }).await;
-                }
-            }
+            Err(error) => not_begun(&shared, job, chain(&error)).await,
         }
     });
+}
+
+/// The job ends before it had tasks; the core knows it only when it changes hands.
+pub(crate) async fn not_begun(shared: &Arc<Shared>, job: JobId, error: String) {
+    let custody = shared.jobs.with(job, |entry| entry.request.custody).flatten();
+    if custody.is_some() {
+        return shared.tell(Input::CustodyFailed { job, why: error }).await;
+    }
+    let failed = shared.jobs.change(job, |request| {
+        request.errors = vec![error.clone()];
+        request.phase = Phase::Over;
+    });
+    if let Err(e) = failed.await {
+        warn!(%job, "its failure cannot be saved: {}", chain(&e));
+    }
+    shared.tell(Input::FailJob { job, errors: vec![error] }).await;
 }
 
 pub(crate) async fn make_plan(
@@ -425,9 +450,7 @@ async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
     let (notes, rung) = (planned.plan.notes.clone(), planned.plan.rung);
     let needs_source = specs.iter().any(|spec| spec.input() == TaskInput::Source);
     if let Err(e) = shared.jobs.save_plan(job, planned) {
-        let error = format!("cannot save the plan: {e}");
-        let _ = shared.jobs.change(job, |request| request.errors = vec![error]).await;
-        return;
+        return not_begun(shared, job, format!("cannot save the plan: {e}")).await;
     }
     let changed = shared.jobs.change(job, |request| {
         request.rung = Some(rung);

@@ -27,7 +27,9 @@ use crate::runtime::Shared;
 use crate::worker::{chain, release};
 
 pub use check::{Verified, fetch};
-pub use handed::{ended, fetch_handed, hand_over, handed_holder, stop_handed, take_back};
+pub use handed::{
+    ended, fetch_handed, hand_over, handed_holder, handed_temp, keep_here, stop_handed, take_back,
+};
 pub use join::join;
 pub use lower::lower;
 

@@ -374,9 +374,9 @@ impl Runtime {
                 owner::fetch_handed(shared, job, from, result);
             }
             Output::StopHanded(job) => owner::stop_handed(&shared, job),
-            Output::HandedEnded { job, error } => {
+            Output::HandedEnded(job) => {
                 let tasks = shared.tasks.clone();
-                tasks.spawn(owner::ended(shared, job, error));
+                tasks.spawn(owner::ended(shared, job));
             }
             Output::FetchSource { job, from, source } => {
                 custody::fetch_source(shared, job, from, source);

@@ -16,6 +16,8 @@ use crate::media::{MediaError, run as ffmpeg};
 use crate::net::FetchError;
 use crate::runtime::Shared;
 
+/// How often a worker says that it gets on while there is no other progress to tell.
+const STILL_AT_IT: Duration = Duration::from_secs(20);
 const FETCH_PAUSE: Duration = Duration::from_secs(1);
 /// Free disk is told again when it changed by more than this part of itself.
 const FREE_DISK_STEP: u64 = 20;
@@ -186,11 +188,16 @@ async fn encode(
         token,
     );
     let report = async {
-        while told.changed().await.is_ok() {
-            let progress = *told.borrow_and_update();
-            if let Some(progress) = progress {
-                shared.tell(Input::Worked { attempt, progress }).await;
+        let mut progress = Progress::default();
+        loop {
+            match tokio::time::timeout(STILL_AT_IT, told.changed()).await {
+                Ok(Ok(())) => progress = (*told.borrow_and_update()).unwrap_or(progress),
+                Ok(Err(_)) => break,
+                // The result is being checked. A program that hangs is ended by its own watchdog, so
+                // this worker does get on, and its owner must see so.
+                Err(_) => progress.media_ms = progress.media_ms.saturating_add(1),
             }
+            shared.tell(Input::Worked { attempt, progress }).await;
             tokio::time::sleep(Duration::from_millis(400)).await;
         }
         std::future::pending::<()>().await;

@@ -55,8 +55,12 @@ pub struct Config {
     pub custody_offer_ms: u64,
     /// Silence of a custodian after which the submitter takes the job back.
     pub custody_silence_ms: u64,
+    /// How long a result that could not be brought home for a reason here waits for the next try.
+    pub custody_retry_ms: u64,
     /// Jobs of others that this agent keeps at the same time.
     pub custody_max: usize,
+    /// Of these, jobs of one submitter.
+    pub custody_per_submitter_max: usize,
     /// Jobs of one owner that a worker remembers offers of.
     pub offers_per_owner_max: usize,
     /// Attempts that a worker holds for all owners, finished ones included.
@@ -88,7 +92,9 @@ impl Default for Config {
             custody_seek_ms: 60_000,
             custody_offer_ms: 60_000,
             custody_silence_ms: 600_000,
+            custody_retry_ms: 60_000,
             custody_max: 64,
+            custody_per_submitter_max: 16,
             offers_per_owner_max: 256,
             held_max: 4_096,
         }

@@ -4,6 +4,8 @@
 //! fetched, or puts it into its own inbox when it was asked to. So two owners, should a partition
 //! make two, can never publish twice.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::REASON_BYTES_MAX;
@@ -62,12 +64,12 @@ pub fn is_relative_path(path: &str) -> bool {
 /// Where a job stands at the submitter that handed it over.
 ///
 /// ```text
-/// Offered ──custodian owns it──▶ Away ──its result is ready──▶ Returning ──published──▶ Over
-///    │                            │ custodian is gone             │ ▲ result is bad      ▲
+/// Offered ◀─(gives it up)──▶ Away ──its result is ready──▶ Returning ─────published──▶ Over
+///    │      custodian owns it     │ custodian is gone             │ ▲ result is bad      ▲
 ///    └────────────────────────────┴──────────▶ Own ◀──────────────┘ │ a late result      │
 ///                                               └───────────────────┘──published, failed─┘
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HandedState {
     /// A custodian is looked for, or is fetching the source.
     Offered,
@@ -77,23 +79,45 @@ pub enum HandedState {
     Returning(BlobRef),
     /// This agent does it itself.
     Own,
-    /// Published, failed or cancelled.
-    Over,
+    /// Nothing is left to do.
+    Over(HandedEnd),
+}
+
+/// How a job that was handed over ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HandedEnd {
+    /// The custodian's result is published here.
+    Published,
+    /// The result is in the custodian's inbox.
+    Delivered,
+    /// It cannot be done.
+    Failed(String),
+    /// A person cancelled it.
+    Cancelled,
+    /// This agent did it itself; its own job says how that ended.
+    Own,
 }
 
 impl HandedState {
     /// Whether the diagram above allows this step.
-    pub fn can_become(self, next: HandedState) -> bool {
+    pub fn can_become(&self, next: &HandedState) -> bool {
         use HandedState::{Away, Offered, Over, Own, Returning};
         match (self, next) {
             (Offered, Away | Returning(_) | Own)
-            | (Away, Returning(_) | Own)
+            | (Away, Offered | Returning(_) | Own)
             | (Returning(_), Own)
             | (Own, Returning(_)) => true,
-            (from, Over) => from != Over,
-            (Over, Own) => true, // a person tries it again
+            (Over(_), Over(_)) => false,
+            (_, Over(_)) => true,
+            // A person tries it again.
+            (Over(end), Own) => !matches!(end, HandedEnd::Published | HandedEnd::Delivered),
             _ => false,
         }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_over(&self) -> bool {
+        matches!(self, HandedState::Over(_))
     }
 }
 
@@ -109,6 +133,9 @@ pub struct HandedRecord {
     pub epoch: u32,
     /// The custodian.
     pub to: Option<AgentId>,
+    /// Custodians that were given up, and the epoch under which each held the job: a late result of
+    /// one of them is welcome.
+    pub former: BTreeMap<AgentId, u32>,
     /// Where it stands.
     pub state: HandedState,
 }
@@ -117,7 +144,7 @@ pub struct HandedRecord {
 ///
 /// ```text
 /// Fetching ──source is here──▶ Working ──published──▶ Done | Delivered ──released──▶ (erased)
-///     └──────────────────────────┴──▶ Failed ───────────────────────────released──▶ (erased)
+///     └──────────────────────────┴──▶ Failed | GivenUp ─────────────────released──▶ (erased)
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CustodyState {
@@ -129,8 +156,10 @@ pub enum CustodyState {
     Done(BlobRef),
     /// The result is in this agent's inbox.
     Delivered,
-    /// It cannot be done.
+    /// It cannot be done, by anybody.
     Failed(String),
+    /// This agent cannot or does not want to; others may.
+    GivenUp(String),
 }
 
 /// A job of another agent that this one keeps.
@@ -153,7 +182,7 @@ pub struct CustodyRecord {
 /// What a custodian tells of one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CustodyReport {
-    /// It will not take it, for this reason.
+    /// It will not take it, or gave it up, for this reason.
     Refused(String),
     /// The source is on its way.
     Fetching,

@@ -158,7 +158,8 @@ pub enum Input {
     HandedBad {
         /// The job.
         job: JobId,
-        /// Why; a failure that blames makes this agent do the job itself.
+        /// Why. `Verify` and `Input`: it is not right, this agent does the job itself. `Busy`: it was
+        /// not served. Other kinds: trouble of this agent's own, it is tried again.
         failure: Failure,
     },
     /// Submitter: the custodian's result cannot be published, whoever made it.
@@ -179,7 +180,14 @@ pub enum Input {
         /// The plan's tasks.
         tasks: Vec<TaskSpec>,
     },
-    /// Custodian: the source did not come, or there is no plan for it.
+    /// Custodian: this agent cannot go on with the job; another one may.
+    CustodyGivenUp {
+        /// The job.
+        job: JobId,
+        /// Why.
+        why: String,
+    },
+    /// Custodian: nobody could do it: there is no plan for such a source.
     CustodyFailed {
         /// The job.
         job: JobId,
@@ -296,15 +304,10 @@ pub enum Output {
     /// Submitter: end the fetch of a custodian's result, unless it is being published at this
     /// moment; only then it is still answered.
     StopHanded(JobId),
-    /// Submitter: the handed job is over; with an error when its custodian could not do it.
-    HandedEnded {
-        /// The job.
-        job: JobId,
-        /// Why it failed.
-        error: Option<String>,
-    },
+    /// Submitter: the handed job is over; what was kept for it may go.
+    HandedEnded(JobId),
     /// Custodian: bring the whole source into the store, pinned; answer with `CustodySource` or
-    /// `CustodyFailed`.
+    /// `CustodyGivenUp`.
     FetchSource {
         /// The job.
         job: JobId,
@@ -313,8 +316,8 @@ pub enum Output {
         /// The source.
         source: BlobRef,
     },
-    /// Custodian: this agent owns the job now: plan it; answer with `AddCustodyJob` or
-    /// `CustodyFailed`.
+    /// Custodian: this agent owns the job now: plan it; answer with `AddCustodyJob`,
+    /// `CustodyFailed` or `CustodyGivenUp`.
     BeginCustody(JobId),
     /// Custodian: the job is published here: make its result a pinned blob; answer with
     /// `CustodyResult`.
@@ -471,13 +474,14 @@ impl Mesh {
             Input::HandOver { job, handed } => self.on_hand_over(now, job, handed, out),
             Input::TakeBack(job) => self.take_back(now, job, out),
             Input::HandedPublished(job) => self.on_handed_published(job, out),
-            Input::HandedBad { job, failure } => self.on_handed_bad(now, job, &failure, out),
+            Input::HandedBad { job, failure } => self.on_handed_bad(now, job, failure, out),
             Input::HandedFailed { job, error } => self.on_handed_failed(job, error, out),
             Input::CustodySource(job) => self.on_custody_source(job, out),
             Input::AddCustodyJob { job, source, tasks } => {
                 self.on_add_custody_job(now, job, source, tasks, out);
             }
             Input::CustodyFailed { job, why } => self.on_custody_failed(job, why, out),
+            Input::CustodyGivenUp { job, why } => self.on_custody_given_up(job, why, out),
             Input::CustodyResult { job, result } => self.on_custody_result(job, result, out),
             Input::InputReady(attempt) => self.on_input_ready(attempt),
             Input::Worked { attempt, progress } => self.on_worked(attempt, progress),

@@ -580,7 +580,7 @@ impl World {
             Output::TakeBack(_)
             | Output::FetchHanded { .. }
             | Output::StopHanded(_)
-            | Output::HandedEnded { .. }
+            | Output::HandedEnded(_)
             | Output::FetchSource { .. }
             | Output::BeginCustody(_)
             | Output::KeepResult(_)

@@ -182,11 +182,16 @@ async fn take_back_job(
     Path(id): Path<String>,
 ) -> Result<Json<JobView>, Problem> {
     let view = one(&shared, &id).await?;
-    if view.is_over() || !matches!(view.phase.as_str(), "handing_over" | "handed_over") {
+    let away = ["handing_over", "handed_over", "returning"].contains(&view.phase.as_str());
+    if view.is_over() || !away {
         let detail = format!("job {id} is not with another agent: it is {}", view.phase);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    shared.tell(Input::TakeBack(read_id(&id)?)).await;
+    let job = read_id(&id)?;
+    match shared.ask(move |mesh, _| mesh.handovers().get(job).is_some()).await {
+        Some(false) => crate::owner::keep_here(&shared, job).await,
+        _ => shared.tell(Input::TakeBack(job)).await,
+    }
     // Answered after it was handled.
     shared.ask(|_, _| ()).await;
     Ok(Json(one(&shared, &id).await?))

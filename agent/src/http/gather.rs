@@ -305,21 +305,21 @@ fn task_view(mesh: &Mesh, task: &Task, source: bool) -> TaskView {
 
 fn assemble(request: Request, mut core: Core) -> JobView {
     let mut errors = request.errors.clone();
-    let handed = core.handed.take().filter(|handed| handed.phase.is_some());
-    if let Some(handed) = &handed {
+    let handed = core.handed.take();
+    if let Some(handed) = handed.as_ref().filter(|handed| handed.stands.is_some()) {
         core.progress = handed.progress;
         core.waiting.clone_from(&handed.waiting);
+        if errors.is_empty() {
+            errors.extend(handed.error.clone());
+        }
     }
+    let stands = handed.as_ref().and_then(|handed| handed.stands);
     let (status, phase) = match &core.state {
         _ if !errors.is_empty() => ("finished_with_errors", "over"),
         _ if request.cancelled => ("cancelled", "over"),
         // Its own work may rest beside it.
-        state if handed.is_some() && !state.as_ref().is_some_and(JobState::is_over) => {
-            match handed.as_ref().and_then(|handed| handed.phase) {
-                Some("over") => ("finished_successful", "over"),
-                Some(phase) => ("in_progress", phase),
-                None => ("to_do", "planning"),
-            }
+        state if !state.as_ref().is_some_and(JobState::is_over) && stands.is_some() => {
+            stands.unwrap_or_default()
         }
         None if request.phase == Phase::HandedOver => ("to_do", "handing_over"),
         None => ("to_do", "planning"),

@@ -10,12 +10,15 @@ use super::error::MediaError;
 use super::index::Index;
 use super::plan::Plan;
 use super::proof::{Frame, Proof};
-use super::run::Tools;
+use super::run::{self, Args, Call, Tools};
 use super::streams::Probe;
 use super::timeline::Timeline;
-use super::verify::decode_frames;
+use super::verify::{self, decode_frames};
 use super::verify_output::{Report, verify_frames};
-use super::verify_sound::decode_png;
+use super::verify_sound::samples_hash;
+
+/// How much longer or shorter encoded sound may be: priming and the last packet.
+const LENGTH_US_MAX: u64 = 500_000;
 
 /// Checks a whole result whose parts were never here: the frames and their times come from the
 /// packets of the source or, where these do not tell or every pixel counts, from decoding it.
@@ -30,12 +33,25 @@ pub async fn verify_handed(
     cancel: &CancellationToken,
 ) -> Result<Report, MediaError> {
     if plan.kind == MediaKind::Image {
-        return verify_picture(tools, out, cancel).await;
+        return Err(MediaError::wrong("the result", "pictures are not handed over"));
+    }
+    // Sound that is only copied may have had its errors before.
+    if plan.tasks.iter().any(|task| matches!(task, TaskSpec::Audio(_))) {
+        decode_sound(tools, out, cancel).await?;
+    }
+    if plan.kind == MediaKind::Audio {
+        check_sound(tools, plan, source, out, cancel).await?;
     }
     let video = plan.tasks.iter().find_map(TaskSpec::video);
     let (Some(video), Some(pictures)) = (video, probe.pictures.as_ref()) else {
         return verify_frames(tools, plan, probe, None, false, out, cancel).await;
     };
+    let coded = verify::parameters(tools, out, cancel).await?;
+    let wanted = (video.settings.encoder.codec().name(), video.width, video.height);
+    if (coded.codec_name.as_str(), coded.width, coded.height) != wanted {
+        let why = format!("it is {} {}×{}", coded.codec_name, coded.width, coded.height);
+        return Err(MediaError::wrong("the result", why));
+    }
     // What turns or scales pictures is not done to the source here.
     let untouched = video.filters.is_empty() && video.exact_filters.is_empty();
     let exact = video.settings.encoder == Encoder::Ffv1 && untouched && !plan.join.continuous;
@@ -65,22 +81,43 @@ fn shown(index: &Index) -> Option<Vec<i64>> {
     (unique && !corrupt && !pts.is_empty() && pts.len() == shown).then_some(pts)
 }
 
-async fn verify_picture(
+/// All sound decodes without an error.
+async fn decode_sound(
     tools: &Tools,
     out: &Path,
     cancel: &CancellationToken,
-) -> Result<Report, MediaError> {
-    let bytes = tokio::fs::metadata(out).await.map_err(|e| MediaError::io("read", out, e))?.len();
-    let decoded = decode_png(tools, out, cancel).await?;
-    if decoded.frames.len() != 1 {
-        return Err(MediaError::wrong("the result", "it is not one picture"));
+) -> Result<(), MediaError> {
+    let mut args = Args::ffmpeg();
+    args.arg("-xerror").input(None, out).words("-map 0:a? -map 0:v:0? -c:v copy -f null -");
+    let call = Call::new("decoding the sound", &tools.ffmpeg, args);
+    run::capture(call, cancel).await.map(|_nothing| ())
+}
+
+/// Sound alone: as long as the source says, and where nothing may be lost every sample.
+async fn check_sound(
+    tools: &Tools,
+    plan: &Plan,
+    source: &Path,
+    out: &Path,
+    cancel: &CancellationToken,
+) -> Result<(), MediaError> {
+    let made = super::probe::probe(tools, out).await?;
+    let (have, want) = (made.duration_us.unwrap_or(0), plan.duration_us);
+    if want > 0 && have.abs_diff(want) > LENGTH_US_MAX + want / 50 {
+        let why = format!("its length is {} ms instead of {} ms", have / 1_000, want / 1_000);
+        return Err(MediaError::wrong("the result", why));
     }
-    Ok(Report {
-        frames: 1,
-        max_pts_error_us: 0,
-        pixels_equal: false,
-        streams: vec![(super::streams::StreamKind::Video, 1)],
-        duration_us: None,
-        bytes,
-    })
+    for task in &plan.tasks {
+        if let TaskSpec::Audio(task) = task
+            && task.encoder == Encoder::Flac
+        {
+            let map = format!("0:{}", task.stream);
+            let promised = samples_hash(tools, source, &map, task.sample_bits, cancel).await?;
+            let decoded = samples_hash(tools, out, "0:a:0", task.sample_bits, cancel).await?;
+            if promised != decoded {
+                return Err(MediaError::wrong("the result", "its samples are not the source's"));
+            }
+        }
+    }
+    Ok(())
 }

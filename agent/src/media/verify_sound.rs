@@ -25,13 +25,7 @@ pub(crate) async fn check_audio(
     output: &TaskOutput,
     cancel: &CancellationToken,
 ) -> Result<Verdict, MediaError> {
-    let samples = if task.sample_bits > 16 { "s32" } else { "s16" };
-    let mut args = Args::ffmpeg();
-    args.arg("-xerror").input(None, &output.media);
-    args.words(&format!("-map 0:a:0 -c:a pcm_{samples}le -f hash -hash md5 pipe:1"));
-    let mut call = Call::new("decoding the sound", &tools.ffmpeg, args);
-    call.wall = WALL;
-    let decoded = run::capture(call, cancel).await?.stdout;
+    let decoded = samples_hash(tools, &output.media, "0:a:0", task.sample_bits, cancel).await?;
     let promised = read_small(&output.proof).await?;
     if task.encoder == Encoder::Flac && decoded != promised {
         return Ok(Verdict::Damaged("the samples are not the source's".to_owned()));
@@ -49,6 +43,23 @@ pub(crate) async fn check_audio(
         );
     }
     Ok(Verdict::Good(Checked { frames: 0, extradata: String::new() }))
+}
+
+/// The hash of a stream's samples, as ffmpeg's `hash` prints it.
+pub(crate) async fn samples_hash(
+    tools: &Tools,
+    media: &Path,
+    map: &str,
+    sample_bits: u8,
+    cancel: &CancellationToken,
+) -> Result<Vec<u8>, MediaError> {
+    let samples = if sample_bits > 16 { "s32" } else { "s16" };
+    let mut args = Args::ffmpeg();
+    args.arg("-xerror").input(None, media);
+    args.words(&format!("-map {map} -c:a pcm_{samples}le -f hash -hash md5 pipe:1"));
+    let mut call = Call::new("decoding the sound", &tools.ffmpeg, args);
+    call.wall = WALL;
+    Ok(run::capture(call, cancel).await?.stdout)
 }
 
 async fn read_small(path: &Path) -> Result<Vec<u8>, MediaError> {

@@ -1,7 +1,7 @@
 //! The submitter's side of a job that was handed over: give it away, take it back, bring its result
 //! home.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::runtime::Shared;
 use crate::worker::{chain, fetch_blob, release, room_for};
 use crate::{custody, intake};
 
-use super::join::{Ended, is_published, proof_of, publish_result};
+use super::join::{Ended, inode, is_published, proof_of, publish_result};
 use super::{Scene, scene, unlist_source};
 
 /// How long the custodian may be out of reach before the fetch waits for its next word.
@@ -33,11 +33,25 @@ pub fn handed_holder(job: JobId) -> String {
 pub fn hand_over(shared: Arc<Shared>, job: JobId) {
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
-        let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else { return };
-        let source = match intake::known_source(&shared, &request.input.0).await {
-            Ok(source) => source,
-            Err(error) => return ended(shared, job, Some(error)).await,
+        let Some((input, token)) =
+            shared.jobs.with(job, |entry| (entry.request.input.0.clone(), entry.token.clone()))
+        else {
+            return;
         };
+        let known = tokio::select! {
+            known = intake::known_source(&shared, &input) => known,
+            () = token.cancelled() => return,
+        };
+        let source = match known {
+            Ok(source) => source,
+            Err(error) => return intake::not_begun(&shared, job, error).await,
+        };
+        // A person may have changed their mind while the source was read.
+        let wanted = shared.jobs.with(job, |entry| {
+            let open = !entry.request.cancelled && entry.request.phase == Phase::HandedOver;
+            open.then(|| entry.request.clone())
+        });
+        let Some(request) = wanted.flatten() else { return };
         let delivery = request.hand_over.unwrap_or_default();
         let name = request.input.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let handed = HandedJob {
@@ -49,13 +63,36 @@ pub fn hand_over(shared: Arc<Shared>, job: JobId) {
             deliver_as: delivery.path,
         };
         shared.tell(Input::HandOver { job, handed }).await;
+        if token.is_cancelled() {
+            shared.tell(Input::CancelJob(job)).await;
+        }
     });
 }
 
-/// This agent does the job itself after all.
+/// A person wants the job back before it was offered to anybody.
+pub async fn keep_here(shared: &Arc<Shared>, job: JobId) {
+    let changed = shared.jobs.change(job, |request| {
+        request.hand_over = None;
+        request.phase = Phase::Planning;
+    });
+    match changed.await {
+        Ok(()) => intake::begin(Arc::clone(shared), job, None),
+        Err(e) => warn!(%job, "it cannot be taken back: {}", chain(&e)),
+    }
+}
+
+/// This agent does the job itself after all, unless its result is published already.
 pub fn take_back(shared: Arc<Shared>, job: JobId) {
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
+        unpin_result(&shared, job).await;
+        let published = shared.jobs.with(job, |entry| {
+            let request = &entry.request;
+            request.publishing.is_some() && inode(&request.output) == request.publishing
+        });
+        if published == Some(true) {
+            return shared.tell(Input::HandedPublished(job)).await;
+        }
         info!(%job, "taken back: this agent converts it itself");
         shared.jobs.renew_token(job);
         let changed = shared.jobs.change(job, |request| {
@@ -69,18 +106,25 @@ pub fn take_back(shared: Arc<Shared>, job: JobId) {
     });
 }
 
-/// The job is over at its custodian, or a person cancelled it.
-pub async fn ended(shared: Arc<Shared>, job: JobId, error: Option<String>) {
-    shared.jobs.with(job, |entry| entry.token.cancel());
-    let changed = shared.jobs.change(job, |request| {
-        request.phase = Phase::Over;
-        request.errors.extend(error);
-    });
+/// The job is over: at its custodian, here, or because a person cancelled it.
+pub async fn ended(shared: Arc<Shared>, job: JobId) {
+    let changed = shared.jobs.change(job, |request| request.phase = Phase::Over);
     if let Err(e) = changed.await {
         warn!(%job, "its end cannot be saved: {}", chain(&e));
     }
+    custody::end_token(&shared, job);
+    unpin_result(&shared, job).await;
     shared.jobs.unload(job);
     unlist_source(&shared, job).await;
+}
+
+/// What was fetched of a custodian's result goes.
+async fn unpin_result(shared: &Arc<Shared>, job: JobId) {
+    let blobs = shared.store.blobs.clone();
+    let released = tokio::task::spawn_blocking(move || blobs.unpin_all(&handed_holder(job))).await;
+    if let Ok(Err(e)) = released {
+        warn!(%job, "its result stays pinned: {}", chain(&e));
+    }
 }
 
 /// Fetches the custodian's result, verifies it against the source here, and publishes it.
@@ -116,12 +160,21 @@ enum Trouble {
     Final(String),
 }
 
+impl Trouble {
+    /// Of this agent's own: the result waits until it is mended.
+    fn own(why: impl Into<String>) -> Trouble {
+        Trouble::Bad(Failure::new(FailureKind::Internal, why))
+    }
+}
+
+/// Only a result that is wrong, or that cannot be decoded, is its maker's fault.
 impl From<MediaError> for Trouble {
     fn from(error: MediaError) -> Trouble {
-        let kind = match () {
-            () if error.is_cancelled() => return Trouble::Cancelled,
-            () if error.is_disk_full() => FailureKind::DiskFull,
-            () => FailureKind::Verify,
+        let kind = match &error {
+            _ if error.is_cancelled() => return Trouble::Cancelled,
+            _ if error.is_disk_full() => FailureKind::DiskFull,
+            MediaError::Wrong { .. } | MediaError::Failed { .. } => FailureKind::Verify,
+            _ => FailureKind::Internal,
         };
         Trouble::Bad(Failure::new(kind, chain(&error)))
     }
@@ -140,7 +193,7 @@ async fn bring_home(
     let scene = match scene(shared, job) {
         // Own work on the job rests and has the job's token.
         Some(Ok(scene)) => Scene { token: token.clone(), ..scene },
-        Some(Err(error)) => return Err(Trouble::Final(error)),
+        Some(Err(error)) => return Err(Trouble::own(error)),
         None => return Err(Trouble::Cancelled),
     };
     if is_published(shared, &scene, job) {
@@ -154,24 +207,31 @@ async fn bring_home(
         () = scene.token.cancelled() => return Err(Trouble::Cancelled),
     };
     fetched.map_err(Trouble::Bad)?;
-    let temp = publish::temp_path(&scene.output, &job.to_string());
+    let temp = handed_temp(&scene.output, job);
     let published = publish_copy(shared, &scene, job, result, &temp).await;
     if published.is_err() {
         let _ = std::fs::remove_file(&temp);
     }
     // Published, or wrong; only where it is tried again is the copy kept.
-    if !matches!(&published, Err(Trouble::Bad(failure)) if !failure.kind.blames()) {
+    let again = |failure: &Failure| {
+        matches!(failure.kind, FailureKind::Internal | FailureKind::DiskFull | FailureKind::Busy)
+    };
+    if !matches!(&published, Err(Trouble::Bad(failure)) if again(failure)) {
         release(shared, result, &holder);
     }
     published
 }
 
+/// Another name than that of a join here, which may be under way.
+pub fn handed_temp(output: &Path, job: JobId) -> PathBuf {
+    publish::temp_path(output, &format!("{job}-home"))
+}
+
 async fn plan(shared: &Arc<Shared>, job: JobId) -> Result<(), Trouble> {
     let request = shared.jobs.with(job, |entry| entry.request.clone()).ok_or(Trouble::Cancelled)?;
-    let unreadable = |why: String| Trouble::Bad(Failure::new(FailureKind::Input, why));
     let planned = intake::make_plan(shared, &request, None).await;
-    let planned = planned.map_err(|e| unreadable(chain(&e)))?;
-    shared.jobs.save_plan(job, planned).map_err(|e| unreadable(e.to_string()))?;
+    let planned = planned.map_err(|e| Trouble::own(chain(&e)))?;
+    shared.jobs.save_plan(job, planned).map_err(|e| Trouble::own(e.to_string()))?;
     Ok(())
 }
 
@@ -183,24 +243,31 @@ async fn publish_copy(
     temp: &Path,
 ) -> Result<(), Trouble> {
     // A source that is not what was handed over is no measure for the result.
-    let changed = |why: String| Trouble::Bad(Failure::new(FailureKind::Input, why));
-    scene.source_unchanged().map_err(changed)?;
-    let from = shared.store.blobs.path(result.id).map_err(|e| Trouble::Final(chain(&e)))?;
+    unchanged(scene)?;
+    let from = shared.store.blobs.path(result.id).map_err(|e| Trouble::own(chain(&e)))?;
     let to = temp.to_owned();
     let copied = tokio::task::spawn_blocking(move || std::fs::copy(from, to)).await;
-    let copied = copied.map_err(|e| Trouble::Final(e.to_string()))?;
+    let copied = copied.map_err(|e| Trouble::own(e.to_string()))?;
     copied.map_err(|e| MediaError::io("write", temp, e))?;
     let proof = verify_here(scene, temp).await?;
-    scene.source_unchanged().map_err(changed)?;
+    unchanged(scene)?;
     if scene.token.is_cancelled() {
         return Err(Trouble::Cancelled);
     }
     match publish_result(shared, scene, job, temp, proof).await {
         Ok(()) => Ok(()),
         Err(Ended::Cancelled) => Err(Trouble::Cancelled),
-        Err(Ended::Failed(error)) => Err(Trouble::Final(error)),
-        Err(Ended::Suspect(_, why)) => Err(Trouble::Final(why)),
+        Err(Ended::Failed(error) | Ended::Suspect(_, error)) => Err(Trouble::own(error)),
     }
+}
+
+/// A source on a disk that is not there may come back; one that changed will not.
+fn unchanged(scene: &Scene) -> Result<(), Trouble> {
+    let there = scene.input.exists();
+    scene.source_unchanged().map_err(|why| match there {
+        true => Trouble::Final(why),
+        false => Trouble::own(why),
+    })
 }
 
 async fn verify_here(scene: &Scene, file: &Path) -> Result<Proof, MediaError> {

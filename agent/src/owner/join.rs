@@ -74,7 +74,7 @@ pub(super) fn is_published(shared: &Shared, scene: &Scene, job: JobId) -> bool {
 }
 
 /// Device and inode: the name of a file that a rename does not change.
-fn inode(path: &Path) -> Option<(u64, u64)> {
+pub(super) fn inode(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::symlink_metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))

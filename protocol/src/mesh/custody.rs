@@ -44,6 +44,11 @@ impl Custody {
     pub fn iter(&self) -> impl Iterator<Item = &Kept> {
         self.all.values()
     }
+
+    /// This agent slept: nobody was silent meanwhile.
+    pub(super) fn shift(&mut self, later: impl Fn(Time) -> Time) {
+        self.all.values_mut().for_each(|kept| kept.since = later(kept.since));
+    }
 }
 
 impl Mesh {
@@ -63,7 +68,7 @@ impl Mesh {
             }
             return self.report_custody_of(id, out);
         }
-        if let Err(why) = self.may_keep(id, &handed) {
+        if let Err(why) = self.may_keep(from, id, &handed) {
             let held = vec![(id, epoch, CustodyReport::Refused(why))];
             out.push(Output::Send { to: from, message: Message::Custody { held } });
             return;
@@ -77,11 +82,13 @@ impl Mesh {
         self.report_custody_of(id, out);
     }
 
-    fn may_keep(&self, id: JobId, handed: &HandedJob) -> Result<(), String> {
+    fn may_keep(&self, from: AgentId, id: JobId, handed: &HandedJob) -> Result<(), String> {
         let me = self.peers.get(self.me);
         let willing = me.and_then(|me| me.info.as_ref()).is_some_and(|info| info.custodian);
         let inbox = me.and_then(|me| me.info.as_ref()).is_some_and(|info| info.inbox);
         let needed = handed.disk_bytes();
+        let of_one = self.custody.iter().filter(|kept| kept.record.from == from).count();
+        let of_own = self.jobs.get(id).is_some() || self.handovers.get(id).is_some();
         let kept_bytes: u64 = self.custody.iter().map(|k| k.record.handed.source.bytes).sum();
         let why = if !willing {
             "it keeps no jobs of others"
@@ -89,9 +96,11 @@ impl Mesh {
             "its person paused it"
         } else if self.work.stopping {
             "it is stopping"
-        } else if self.custody.all.len() >= self.config.custody_max {
+        } else if self.custody.all.len() >= self.config.custody_max
+            || of_one >= self.config.custody_per_submitter_max
+        {
             "it keeps too many jobs already"
-        } else if self.jobs.get(id).is_some() || self.custody.get(id).is_some() {
+        } else if of_own || self.custody.get(id).is_some() {
             "it has another job of this id"
         } else if !me.is_some_and(|me| me.has_room(needed.saturating_add(kept_bytes))) {
             "it has not enough room"
@@ -140,6 +149,20 @@ impl Mesh {
         }
     }
 
+    /// This agent gives the job up. The record stays until the submitter knows, because that would
+    /// ask again.
+    pub(super) fn on_custody_given_up(&mut self, id: JobId, why: String, out: &mut Vec<Output>) {
+        let Some(kept) = self.custody.all.get(&id) else { return };
+        if matches!(kept.record.state, CustodyState::Fetching | CustodyState::Working) {
+            let source = kept.record.handed.source;
+            let why = bounded(why, REASON_BYTES_MAX);
+            self.custody_becomes(id, CustodyState::GivenUp(why), out);
+            self.end_job(id, JobState::Cancelled, out);
+            self.on_remove_job(id, out);
+            out.push(Output::EndCustody { job: id, source, result: None });
+        }
+    }
+
     /// The result is a blob (`None`: it lies in the inbox).
     pub(super) fn on_custody_result(
         &mut self,
@@ -148,7 +171,10 @@ impl Mesh {
         out: &mut Vec<Output>,
     ) {
         let Some(kept) = self.custody.all.get(&id) else { return };
-        if kept.record.state == CustodyState::Working {
+        if kept.record.state != CustodyState::Working {
+            let source = kept.record.handed.source;
+            out.push(Output::EndCustody { job: id, source, result });
+        } else {
             let state = result.map_or(CustodyState::Delivered, CustodyState::Done);
             self.custody_becomes(id, state, out);
         }
@@ -171,8 +197,10 @@ impl Mesh {
             Some(JobState::Done) => out.push(Output::KeepResult(id)),
             Some(JobState::Failed(errors)) => self.on_custody_failed(id, errors.join("; "), out),
             Some(JobState::Cancelled) => {
-                self.on_custody_failed(id, "it was cancelled there".to_owned(), out);
+                self.on_custody_given_up(id, "it was cancelled there".to_owned(), out);
             }
+            // A person ended it while it was planned.
+            None => self.on_custody_given_up(id, "it was cancelled there".to_owned(), out),
             _ => {}
         }
     }
@@ -190,6 +218,7 @@ impl Mesh {
             CustodyState::Done(result) => CustodyReport::Done(*result),
             CustodyState::Delivered => CustodyReport::Delivered,
             CustodyState::Failed(why) => CustodyReport::Failed(why.clone()),
+            CustodyState::GivenUp(why) => CustodyReport::Refused(why.clone()),
         }
     }
 

@@ -2,14 +2,14 @@
 //! its result comes home.
 //!
 //! The submitter alone publishes, and each custodian holds the job under a number of its own (the
-//! epoch). What an earlier custodian says is answered by `Release`, so two custodians at the same
-//! time waste work and nothing else.
+//! epoch). What an earlier custodian says is answered by `Release`, unless it has the result; so two
+//! custodians at the same time waste work and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::handover::{CustodyReport, HandedJob, HandedRecord, HandedState};
+use crate::handover::{CustodyReport, HandedEnd, HandedJob, HandedRecord, HandedState};
 use crate::id::{AgentId, BlobRef, JobId};
-use crate::message::{Failure, Message};
+use crate::message::{Failure, FailureKind, Message};
 use crate::record::{JobState, Record, RecordKey};
 use crate::time::Time;
 
@@ -18,6 +18,8 @@ use super::{Mesh, Output};
 
 /// Longer uptimes are as good as this: then the free disk decides.
 const UPTIME_S_MAX: u64 = 24 * 3_600;
+/// Custodians that were given up and are remembered.
+const FORMER_MAX: usize = 16;
 
 /// A job that was handed over, as its submitter sees it.
 #[derive(Debug, Clone)]
@@ -26,18 +28,24 @@ pub struct Handed {
     pub record: HandedRecord,
     /// What the custodian last said.
     pub report: Option<CustodyReport>,
-    /// When the custodian was chosen, or the search began.
-    since: Time,
+    /// Why its result is not here yet, for people.
+    pub trouble: Option<String>,
+    /// When the custodian was chosen or last spoke of the job, or the search began.
+    heard: Time,
     /// Agents that will not take it, and why.
     refused: BTreeMap<AgentId, String>,
     /// Its result is being fetched.
     fetching: bool,
+    /// Fetches that the custodian did not serve.
+    tries: u32,
+    /// No fetch before then.
+    retry: Time,
 }
 
 /// Everything that this agent handed over.
 #[derive(Debug, Default)]
 pub struct Handovers {
-    all: BTreeMap<JobId, Handed>,
+    pub(super) all: BTreeMap<JobId, Handed>,
     said: Time,
 }
 
@@ -51,16 +59,29 @@ impl Handovers {
     pub fn iter(&self) -> impl Iterator<Item = &Handed> {
         self.all.values()
     }
+
+    /// This agent slept: nobody was silent meanwhile.
+    pub(super) fn shift(&mut self, later: impl Fn(Time) -> Time) {
+        self.all.values_mut().for_each(|handed| handed.heard = later(handed.heard));
+    }
 }
 
 impl Handed {
     fn new(now: Time, record: HandedRecord) -> Handed {
-        let (report, refused) = (None, BTreeMap::new());
-        Handed { record, report, since: now, refused, fetching: false }
+        Handed {
+            record,
+            report: None,
+            trouble: None,
+            heard: now,
+            refused: BTreeMap::new(),
+            fetching: false,
+            tries: 0,
+            retry: now,
+        }
     }
 
     fn become_state(&mut self, state: HandedState, out: &mut Vec<Output>) -> bool {
-        if !self.record.state.can_become(state) {
+        if !self.record.state.can_become(&state) {
             return false;
         }
         self.record.state = state;
@@ -71,6 +92,27 @@ impl Handed {
     fn save(&self, out: &mut Vec<Output>) {
         out.push(Output::Save(Record::Handed(self.record.clone())));
         out.push(Output::Changed(self.record.id));
+    }
+
+    /// The custodian is one no longer; the next number makes all that it says untrue.
+    fn give_up_custodian(&mut self, now: Time) -> Option<AgentId> {
+        let old = self.record.to.take();
+        if let Some(old) = old {
+            let any = self.record.former.keys().next().copied();
+            if let (true, Some(any)) = (self.record.former.len() >= FORMER_MAX, any) {
+                self.record.former.remove(&any);
+            }
+            self.record.former.insert(old, self.record.epoch);
+        }
+        self.record.epoch = self.record.epoch.saturating_add(1);
+        (self.heard, self.report, self.trouble) = (now, None, None);
+        (self.tries, self.retry) = (0, now);
+        old
+    }
+
+    /// A result that stays at its custodian is not made anywhere else by itself.
+    fn is_delivery(&self) -> bool {
+        self.record.handed.deliver_to.is_some()
     }
 
     /// Why the job has no custodian yet, for people.
@@ -87,6 +129,8 @@ fn rank(peer: &Peer) -> (u64, u64) {
     (uptime_s / 600, info.map_or(0, |info| info.free_disk_bytes))
 }
 
+// ---- giving away ----
+
 impl Mesh {
     pub(super) fn on_hand_over(
         &mut self,
@@ -95,10 +139,13 @@ impl Mesh {
         handed: HandedJob,
         out: &mut Vec<Output>,
     ) {
-        if self.handovers.all.contains_key(&id) || self.jobs.all.contains_key(&id) {
+        let known = self.handovers.all.contains_key(&id) || self.jobs.all.contains_key(&id);
+        if known || self.custody.get(id).is_some() {
             return; // asked twice
         }
-        let record = HandedRecord { id, handed, epoch: 0, to: None, state: HandedState::Offered };
+        let state = HandedState::Offered;
+        let former = BTreeMap::new();
+        let record = HandedRecord { id, handed, epoch: 0, to: None, former, state };
         let new = Handed::new(now, record);
         new.save(out);
         self.handovers.all.insert(id, new);
@@ -125,8 +172,7 @@ impl Mesh {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
         handed.record.to = Some(to);
         handed.record.epoch = handed.record.epoch.saturating_add(1);
-        handed.since = now;
-        handed.report = None;
+        (handed.heard, handed.report) = (now, None);
         handed.save(out);
         self.say_hand_over(id, out);
     }
@@ -135,7 +181,7 @@ impl Mesh {
     fn say_hand_over(&self, id: JobId, out: &mut Vec<Output>) {
         let Some(handed) = self.handovers.all.get(&id) else { return };
         let (HandedState::Offered | HandedState::Away, Some(to)) =
-            (handed.record.state, handed.record.to)
+            (&handed.record.state, handed.record.to)
         else {
             return;
         };
@@ -153,8 +199,8 @@ impl Mesh {
         }
     }
 
-    /// The custodian is gone, and nobody waits for ever. On a battery this agent leaves the work to
-    /// the custodian for as long as it takes.
+    /// A custodian that says nothing of the job is gone, and nobody waits for ever. On a battery
+    /// this agent leaves the work to the custodian for as long as it takes.
     pub(super) fn tick_handovers(&mut self, now: Time, out: &mut Vec<Output>) {
         let again = now.since_ms(self.handovers.said) >= self.config.heartbeat_ms;
         if again {
@@ -164,25 +210,26 @@ impl Mesh {
         let mains = mains.is_none_or(|info| !info.on_battery);
         let ids: Vec<JobId> = self.handovers.all.keys().copied().collect();
         for id in ids {
-            let Some(handed) = self.handovers.all.get(&id) else { continue };
-            let silent_ms = handed.record.to.map_or(0, |to| {
-                let heard = self.peers.get(to).map_or(handed.since, |peer| peer.heard);
-                now.since_ms(heard.max(handed.since))
-            });
+            let Some(handed) = self.handovers.all.get_mut(&id) else { continue };
+            let (silent_ms, delivery) = (now.since_ms(handed.heard), handed.is_delivery());
             let config = &self.config;
-            match (handed.record.state, handed.record.to) {
-                (HandedState::Offered, None) => {
-                    if now.since_ms(handed.since) > config.custody_seek_ms {
-                        self.take_back(now, id, out);
-                    } else {
-                        self.choose_custodian(now, id, out);
-                    }
+            match (&handed.record.state, handed.record.to) {
+                (HandedState::Offered, None) if silent_ms <= config.custody_seek_ms => {
+                    self.choose_custodian(now, id, out);
                 }
-                (HandedState::Offered, Some(to)) if silent_ms > config.custody_offer_ms => {
-                    self.next_custodian(now, id, to, "it went away", out);
+                (HandedState::Offered, None) if delivery => {
+                    handed.refused.clear();
+                    handed.heard = now;
+                }
+                (HandedState::Offered, None) => self.take_back(now, id, out),
+                (HandedState::Offered, Some(_)) if silent_ms > config.custody_offer_ms => {
+                    self.next_custodian(now, id, "it went away", out);
                 }
                 (HandedState::Away | HandedState::Returning(_), Some(_))
-                    if silent_ms > config.custody_silence_ms && mains =>
+                    if silent_ms > config.custody_silence_ms
+                        && mains
+                        && !delivery
+                        && !handed.fetching =>
                 {
                     self.take_back(now, id, out);
                 }
@@ -192,21 +239,14 @@ impl Mesh {
         }
     }
 
-    fn next_custodian(
-        &mut self,
-        now: Time,
-        id: JobId,
-        old: AgentId,
-        why: &str,
-        out: &mut Vec<Output>,
-    ) {
-        let name = self.name_of(old);
+    fn next_custodian(&mut self, now: Time, id: JobId, why: &str, out: &mut Vec<Output>) {
+        let to = self.handovers.get(id).and_then(|handed| handed.record.to);
+        let name = to.map(|to| self.name_of(to)).unwrap_or_default();
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
-        handed.refused.insert(old, format!("{name}: {why}"));
-        handed.record.to = None;
-        handed.record.epoch = handed.record.epoch.saturating_add(1);
-        handed.since = now;
-        handed.report = None;
+        if let Some(old) = handed.give_up_custodian(now) {
+            handed.refused.insert(old, format!("{name}: {why}"));
+        }
+        handed.record.state = HandedState::Offered;
         handed.save(out);
         self.choose_custodian(now, id, out);
     }
@@ -214,14 +254,11 @@ impl Mesh {
     /// This agent owns the job again, under a number that makes all said before untrue.
     pub(super) fn take_back(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
-        if !handed.record.state.can_become(HandedState::Own) {
+        if !handed.record.state.can_become(&HandedState::Own) {
             return;
         }
-        handed.record.epoch = handed.record.epoch.saturating_add(1);
-        let custodian = handed.record.to.take();
         let fetching = std::mem::replace(&mut handed.fetching, false);
-        handed.report = None;
-        handed.since = now;
+        let custodian = handed.give_up_custodian(now);
         handed.become_state(HandedState::Own, out);
         let epoch = handed.record.epoch;
         if fetching {
@@ -248,7 +285,11 @@ impl Mesh {
             out.push(Output::Send { to, message: Message::Release { job, epoch } });
         }
     }
+}
 
+// ---- what custodians say ----
+
+impl Mesh {
     pub(super) fn on_custody(
         &mut self,
         now: Time,
@@ -263,21 +304,18 @@ impl Mesh {
                 out.push(release);
                 continue;
             };
-            if handed.record.state == HandedState::Over {
-                out.push(release);
-                continue;
-            }
             // A late result is held under the number of that time.
-            let awaited = matches!((handed.record.state, &report),
-                (HandedState::Returning(wanted), CustodyReport::Done(result)) if wanted == *result);
+            let awaited = matches!((&handed.record.state, &report),
+                (HandedState::Returning(wanted), CustodyReport::Done(result)) if wanted == result);
             let current =
                 handed.record.to == Some(from) && (handed.record.epoch == epoch || awaited);
-            match (current, &report) {
+            match (current && !handed.record.state.is_over(), &report) {
                 (true, _) => self.on_report(now, from, id, report, out),
-                (false, CustodyReport::Done(result)) if self.is_late_result_welcome(id) => {
-                    self.accept_late(from, id, epoch, *result, out);
+                (false, CustodyReport::Done(result))
+                    if self.is_late_result_welcome(from, id, epoch) =>
+                {
+                    self.accept_late(now, from, id, *result, out);
                 }
-                (false, CustodyReport::Refused(_)) => {}
                 (false, _) => out.push(release),
             }
         }
@@ -292,38 +330,48 @@ impl Mesh {
         out: &mut Vec<Output>,
     ) {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        handed.heard = now;
         if handed.report.as_ref() != Some(&report) {
             handed.report = Some(report.clone());
             out.push(Output::Changed(id));
         }
+        let (offered, delivery) =
+            (handed.record.state == HandedState::Offered, handed.is_delivery());
         match report {
-            CustodyReport::Refused(why) if handed.record.state == HandedState::Offered => {
-                self.next_custodian(now, id, from, &why, out);
+            CustodyReport::Refused(why) if offered || delivery => {
+                self.next_custodian(now, id, &why, out);
             }
             CustodyReport::Refused(_) => self.take_back(now, id, out),
             CustodyReport::Fetching => {}
             CustodyReport::Working { .. } => {
-                if handed.record.state == HandedState::Offered {
+                if offered {
                     handed.become_state(HandedState::Away, out);
                 }
             }
-            CustodyReport::Done(result) => {
+            CustodyReport::Done(result) if !delivery => {
                 if !matches!(handed.record.state, HandedState::Returning(_)) {
                     handed.become_state(HandedState::Returning(result), out);
                 }
-                self.fetch_handed(id, from, out);
+                self.fetch_handed(now, id, from, out);
             }
-            CustodyReport::Delivered => self.end_handed(id, None, out),
+            CustodyReport::Delivered if delivery => {
+                self.end_handed(id, HandedEnd::Delivered, out);
+            }
             CustodyReport::Failed(why) => {
                 let error = format!("{}: {why}", self.name_of(from));
-                self.end_handed(id, Some(error), out);
+                self.end_handed(id, HandedEnd::Failed(error), out);
+            }
+            // It was not asked to put the result there, or to keep it.
+            CustodyReport::Done(_) | CustodyReport::Delivered => {
+                self.blame_custodian(now, id, out);
             }
         }
     }
 
-    fn fetch_handed(&mut self, id: JobId, from: AgentId, out: &mut Vec<Output>) {
+    fn fetch_handed(&mut self, now: Time, id: JobId, from: AgentId, out: &mut Vec<Output>) {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
         if let HandedState::Returning(result) = handed.record.state
+            && now >= handed.retry
             && !std::mem::replace(&mut handed.fetching, true)
         {
             out.push(Output::FetchHanded { job: id, from, result });
@@ -331,22 +379,28 @@ impl Mesh {
     }
 
     /// A result of a custodian that was given up is welcome while nothing better is in sight.
-    fn is_late_result_welcome(&self, id: JobId) -> bool {
-        let own = self.handovers.get(id).is_some_and(|h| h.record.state == HandedState::Own);
-        own && self.jobs.get(id).is_none_or(super::jobs::Job::is_active)
+    fn is_late_result_welcome(&self, from: AgentId, id: JobId, epoch: u32) -> bool {
+        let Some(handed) = self.handovers.get(id) else { return false };
+        let open = matches!(
+            handed.record.state,
+            HandedState::Offered | HandedState::Away | HandedState::Own
+        );
+        open && !handed.is_delivery()
+            && handed.record.former.get(&from) == Some(&epoch)
+            && self.jobs.get(id).is_none_or(super::jobs::Job::is_active)
     }
 
     fn accept_late(
         &mut self,
+        now: Time,
         from: AgentId,
         id: JobId,
-        epoch: u32,
         result: BlobRef,
         out: &mut Vec<Output>,
     ) {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
+        handed.give_up_custodian(now);
         handed.record.to = Some(from);
-        handed.record.epoch = handed.record.epoch.max(epoch);
         handed.become_state(HandedState::Returning(result), out);
         // Own work rests meanwhile; what is committed stays.
         if let Some(job) = self.jobs.all.get_mut(&id) {
@@ -356,9 +410,24 @@ impl Mesh {
             out.append(&mut after);
             self.withdraw(id, out);
         }
-        self.fetch_handed(id, from, out);
+        self.fetch_handed(now, id, from, out);
     }
 
+    /// What it has or says is not right: nothing more is expected of it.
+    fn blame_custodian(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        let Some(of) = self.handovers.get(id).and_then(|handed| handed.record.to) else { return };
+        self.count_refused(now, of);
+        self.take_back(now, id, out);
+        if let Some(handed) = self.handovers.all.get_mut(&id) {
+            handed.record.former.remove(&of);
+            handed.save(out);
+        }
+    }
+}
+
+// ---- coming home ----
+
+impl Mesh {
     /// Whether tasks of this job may be done here: not while a custodian has it.
     pub(super) fn is_own(&self, id: JobId) -> bool {
         self.handovers.get(id).is_none_or(|handed| handed.record.state == HandedState::Own)
@@ -366,7 +435,7 @@ impl Mesh {
 
     /// Whether the result of this job comes from a custodian, not from a join here.
     pub(super) fn is_returning(&self, id: JobId) -> bool {
-        let state = self.handovers.get(id).map(|handed| handed.record.state);
+        let state = self.handovers.get(id).map(|handed| &handed.record.state);
         matches!(state, Some(HandedState::Returning(_)))
     }
 
@@ -376,7 +445,7 @@ impl Mesh {
         if !self.handovers.all.contains_key(&id) {
             return;
         }
-        self.end_handed(id, None, out);
+        self.end_handed(id, HandedEnd::Published, out);
         if let Some(job) = self.jobs.all.get_mut(&id)
             && job.is_active()
         {
@@ -391,53 +460,62 @@ impl Mesh {
         &mut self,
         now: Time,
         id: JobId,
-        failure: &Failure,
+        failure: Failure,
         out: &mut Vec<Output>,
     ) {
         if !self.is_returning(id) {
             return;
         }
+        let (tries_max, retry_ms) = (self.config.fetch_tries_max, self.config.custody_retry_ms);
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
         handed.fetching = false;
-        let custodian = handed.record.to;
-        if failure.kind.blames() {
-            if let Some(of) = custodian {
-                self.count_refused(now, of);
+        handed.trouble = Some(failure.reason);
+        out.push(Output::Changed(id));
+        let to = handed.record.to.and_then(|to| self.peers.get(to));
+        let there = to.is_some_and(|peer| peer.state == PeerState::Connected);
+        match failure.kind {
+            // Fetched again when the custodian tells of it again.
+            FailureKind::Busy => {
+                handed.tries += u32::from(there);
+                if handed.tries >= tries_max {
+                    self.blame_custodian(now, id, out);
+                }
             }
-            self.take_back(now, id, out);
-        } // else it is fetched again when the custodian tells of it again
-    }
-
-    pub(super) fn on_handed_failed(&mut self, id: JobId, error: String, out: &mut Vec<Output>) {
-        if self.is_returning(id) {
-            self.end_handed(id, Some(error.clone()), out);
-            self.on_fail_job(id, vec![error], out);
+            // The trouble is here: the result is dear, and waits.
+            FailureKind::DiskFull | FailureKind::Internal | FailureKind::Unproven => {
+                handed.retry = now + retry_ms;
+            }
+            FailureKind::Input | FailureKind::Encode | FailureKind::Verify => {
+                self.blame_custodian(now, id, out);
+            }
         }
     }
 
+    /// Nobody can do it.
+    pub(super) fn on_handed_failed(&mut self, id: JobId, error: String, out: &mut Vec<Output>) {
+        self.end_handed(id, HandedEnd::Failed(error.clone()), out);
+        self.on_fail_job(id, vec![error], out);
+    }
+
     /// Nothing is left to do; the custodian may forget the job.
-    fn end_handed(&mut self, id: JobId, error: Option<String>, out: &mut Vec<Output>) {
+    pub(super) fn end_handed(&mut self, id: JobId, end: HandedEnd, out: &mut Vec<Output>) {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
         let fetching = std::mem::replace(&mut handed.fetching, false);
-        if !handed.become_state(HandedState::Over, out) {
+        if !handed.become_state(HandedState::Over(end), out) {
             return;
         }
         if fetching {
             out.push(Output::StopHanded(id));
         }
         let (to, epoch) = (handed.record.to, handed.record.epoch);
-        out.push(Output::HandedEnded { job: id, error });
+        out.push(Output::HandedEnded(id));
         if let Some(to) = to {
             self.release_custody(to, id, epoch, out);
         }
     }
 
-    pub(super) fn cancel_handed(&mut self, id: JobId, out: &mut Vec<Output>) {
-        self.end_handed(id, None, out);
-    }
-
     pub(super) fn remove_handed(&mut self, id: JobId, out: &mut Vec<Output>) {
-        if self.handovers.get(id).is_some_and(|h| h.record.state == HandedState::Over) {
+        if self.handovers.get(id).is_some_and(|handed| handed.record.state.is_over()) {
             self.handovers.all.remove(&id);
             out.push(Output::Erase(RecordKey::Handed(id)));
         }
@@ -445,28 +523,27 @@ impl Mesh {
 
     /// The submitter's own work ended: what a custodian still does for it is in vain.
     pub(super) fn own_work_ended(&mut self, id: JobId, out: &mut Vec<Output>) {
-        if let Some(handed) = self.handovers.all.get_mut(&id)
-            && handed.record.state == HandedState::Own
-        {
-            handed.become_state(HandedState::Over, out);
+        if self.handovers.get(id).is_some_and(|h| h.record.state == HandedState::Own) {
+            self.end_handed(id, HandedEnd::Own, out);
+        }
+    }
+
+    /// This agent's own planning failed before there was a job.
+    pub(super) fn own_plan_failed(&mut self, id: JobId, errors: &[String], out: &mut Vec<Output>) {
+        let own = self.handovers.get(id).is_some_and(|h| h.record.state == HandedState::Own);
+        if own && self.jobs.get(id).is_none() {
+            self.end_handed(id, HandedEnd::Failed(errors.join("; ")), out);
         }
     }
 
     /// A person tries a job that is over again: this agent does it itself.
-    pub(super) fn own_again(&mut self, id: JobId, out: &mut Vec<Output>) {
+    pub(super) fn own_again(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
         if let Some(handed) = self.handovers.all.get_mut(&id)
-            && handed.record.state == HandedState::Over
+            && handed.record.state.is_over()
         {
-            handed.record.epoch = handed.record.epoch.saturating_add(1);
+            handed.give_up_custodian(now);
             handed.become_state(HandedState::Own, out);
         }
-    }
-
-    /// After the jobs are restored: one that is this agent's own and was not planned yet.
-    pub(super) fn resume_handovers(&self, out: &mut Vec<Output>) {
-        let own = self.handovers.iter().filter(|h| h.record.state == HandedState::Own);
-        let unplanned = own.filter(|h| self.jobs.get(h.record.id).is_none());
-        out.extend(unplanned.map(|h| Output::TakeBack(h.record.id)));
     }
 
     pub(super) fn restore_handed(&mut self, now: Time, record: HandedRecord) {
@@ -474,5 +551,12 @@ impl Mesh {
             self.peers.entry(now, to);
         }
         self.handovers.all.insert(record.id, Handed::new(now, record));
+    }
+
+    /// After the jobs are restored: one that is this agent's own and was not planned yet.
+    pub(super) fn resume_handovers(&self, out: &mut Vec<Output>) {
+        let own = self.handovers.iter().filter(|h| h.record.state == HandedState::Own);
+        let unplanned = own.filter(|h| self.jobs.get(h.record.id).is_none());
+        out.extend(unplanned.map(|h| Output::TakeBack(h.record.id)));
     }
 }

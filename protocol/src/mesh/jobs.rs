@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::handover::HandedEnd;
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
 use crate::media::{TaskInput, TaskSpec, WorkClass};
 use crate::message::{Failure, FailureKind, Message, OfferedWork, Progress, TaskResult, Verdict};
@@ -43,11 +44,13 @@ pub struct Lease {
     pub progress: Option<Progress>,
     /// When that last changed; at first when it was granted.
     pub(super) moved: Time,
+    /// The most frames and milliseconds that it told of.
+    pub(super) farthest: Option<(u64, u64)>,
 }
 
 impl Lease {
     pub(super) fn new(now: Time) -> Lease {
-        Lease { granted: now, progress: None, moved: now }
+        Lease { granted: now, progress: None, moved: now, farthest: None }
     }
 }
 
@@ -315,7 +318,7 @@ impl Mesh {
 
     /// The person, or a fact that no retry changes, ends the job. `false`: it had ended before, or
     /// it cannot end so.
-    fn end_job(&mut self, id: JobId, state: JobState, out: &mut Vec<Output>) -> bool {
+    pub(super) fn end_job(&mut self, id: JobId, state: JobState, out: &mut Vec<Output>) -> bool {
         let Some(job) = self.jobs.all.get_mut(&id) else { return false };
         if !job.record.state.can_become(&state) {
             return false;
@@ -332,13 +335,16 @@ impl Mesh {
     }
 
     pub(super) fn on_cancel_job(&mut self, id: JobId, out: &mut Vec<Output>) {
-        self.cancel_handed(id, out);
-        self.end_job(id, JobState::Cancelled, out);
+        self.end_handed(id, HandedEnd::Cancelled, out);
+        if !self.end_job(id, JobState::Cancelled, out) && self.jobs.get(id).is_none() {
+            self.custody_job_ended(id, out);
+        }
     }
 
     pub(super) fn on_fail_job(&mut self, id: JobId, errors: Vec<String>, out: &mut Vec<Output>) {
         // Own work that rests is no reason to give up a result that is on its way.
         if !self.is_returning(id) {
+            self.own_plan_failed(id, &errors, out);
             self.end_job(id, JobState::Failed(errors), out);
         }
     }
@@ -352,6 +358,10 @@ impl Mesh {
     }
 
     pub(super) fn on_retry_job(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        // A job of another agent is tried again by its submitter.
+        if self.custody.get(id).is_some() {
+            return;
+        }
         let Some(job) = self.jobs.all.get_mut(&id) else { return };
         if !matches!(job.record.state, JobState::Failed(_) | JobState::Cancelled) {
             return;
@@ -362,7 +372,7 @@ impl Mesh {
             task.save(out);
         }
         job.save(out);
-        self.own_again(id, out);
+        self.own_again(now, id, out);
         // The person says that the cause is mended: nobody waits for an old back-off.
         self.peers.forgive();
         self.offer_everywhere(now, out);

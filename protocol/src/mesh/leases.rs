@@ -21,6 +21,8 @@ const FAILURES_KEPT_MAX: usize = 8;
 const EXPIRED_KEPT_MAX: usize = 64;
 /// Frames before its segment that a worker may decode and throw away.
 const PREROLL_FRAMES_MAX: u64 = 100_000;
+/// A worker that waits for its input is given the time that this takes over a slow radio link.
+const INPUT_BYTES_A_MS_MIN: u64 = 500;
 
 impl Mesh {
     /// Ends the leases of workers that were silent for too long.
@@ -56,24 +58,24 @@ impl Mesh {
     /// does not answer, a liar. One that runs is the worker's failure; one that only waits there is
     /// nobody's, and stays unless somebody else could do it.
     fn end_stalled(&mut self, now: Time, out: &mut Vec<Output>) {
-        let stall_ms = self.config.stall_ms;
         let mut ended = Vec::new();
         for job in self.jobs.iter().filter(|job| job.is_active()) {
             for task in job.tasks.iter().filter(|task| !task.leases.is_empty()) {
                 for (attempt, lease) in &task.leases {
                     let Some(worker) = task.record.leases.get(attempt).copied() else { continue };
                     let fetched = task.fetching.is_some_and(|(of, ..)| of == *attempt);
+                    let runs = lease.progress.is_some();
+                    let stall_ms = self.stall_ms(job, task, runs);
                     if fetched || now.since_ms(lease.moved) <= stall_ms {
                         continue;
                     }
-                    let runs = lease.progress.is_some();
                     if runs || self.others_could(now, job, task, worker) {
-                        ended.push((task.record.id, *attempt, worker, runs));
+                        ended.push((task.record.id, *attempt, worker, runs, stall_ms));
                     }
                 }
             }
         }
-        for (id, attempt, worker, runs) in ended {
+        for (id, attempt, worker, runs, stall_ms) in ended {
             let (kind, what) = match runs {
                 true => (FailureKind::Internal, "it made no progress"),
                 false => (FailureKind::Busy, "it did not begin"),
@@ -85,10 +87,24 @@ impl Mesh {
         }
     }
 
+    /// How long an attempt may make no progress; one that waits for its input has time for that.
+    fn stall_ms(&self, job: &Job, task: &Task, runs: bool) -> u64 {
+        let input = task.input_blob(job.record.source).map_or(0, |blob| blob.bytes);
+        let travel_ms = if runs { 0 } else { input / INPUT_BYTES_A_MS_MIN };
+        self.config.stall_ms.saturating_add(travel_ms)
+    }
+
+    /// Whether another worker has a free seat for the task.
     fn others_could(&self, now: Time, job: &Job, task: &Task, worker: AgentId) -> bool {
-        self.candidates(now, job, task).iter().any(|other| {
-            let bids = self.jobs.bids.get(other);
-            *other != worker && bids.is_some_and(|bid| bid.jobs.contains(&job.record.id))
+        let leases = self.jobs.lease_counts();
+        self.candidates(now, job, task).into_iter().any(|other| {
+            let Some(bid) = self.jobs.bids.get(&other) else { return false };
+            let held = leases.get(&other).copied().unwrap_or(0);
+            let slots = self.peers.get(other).map_or(0, super::peers::Peer::slots);
+            other != worker
+                && bid.jobs.contains(&job.record.id)
+                && held < bid.want.min(slots)
+                && self.has_room_for(job, task, other)
         })
     }
 
@@ -107,9 +123,29 @@ impl Mesh {
         out: &mut Vec<Output>,
     ) {
         let grace_ms = self.config.grant_grace_ms;
-        self.expire_where(out, |of, attempt, lease| {
-            of == worker && !listed.contains(&attempt) && now.since_ms(lease.granted) > grace_ms
-        });
+        let unlisted = |attempt: AttemptId, lease: &Lease| {
+            !listed.contains(&attempt) && now.since_ms(lease.granted) > grace_ms
+        };
+        let mut classes = BTreeSet::new();
+        for task in self.jobs.iter().filter(|job| job.is_active()).flat_map(|job| &job.tasks) {
+            let of = |(id, lease): (&AttemptId, &Lease)| {
+                task.record.leases.get(id) == Some(&worker) && unlisted(*id, lease)
+            };
+            if task.leases.iter().any(of) {
+                classes.insert(task.record.spec.class());
+            }
+        }
+        if classes.is_empty() {
+            return;
+        }
+        self.expire_where(out, |of, attempt, lease| of == worker && unlisted(attempt, lease));
+        // One that takes grants and forgets them must not be given the same again at once.
+        for class in classes {
+            self.judge(now, worker, class, false);
+        }
+        if let Some(bid) = self.jobs.bids.get_mut(&worker) {
+            bid.want = 0;
+        }
     }
 
     fn expire_where(
@@ -168,15 +204,23 @@ impl Mesh {
         let frames_max = task.record.spec.frames().unwrap_or(u64::MAX / 8);
         let frames_max = frames_max.saturating_mul(4).saturating_add(PREROLL_FRAMES_MAX);
         let lease = task.leases.entry(attempt).or_insert(Lease::new(now));
-        if let HeldState::Running(progress) = state {
-            let moves = lease.progress.is_none_or(|before| {
-                (before.frames, before.media_ms) != (progress.frames, progress.media_ms)
-            });
-            if moves && progress.frames <= frames_max {
-                lease.moved = now;
+        match state {
+            HeldState::Running(progress) => {
+                // Only more than ever before is progress.
+                let farther = lease.farthest.is_none_or(|(frames, media_ms)| {
+                    progress.frames > frames || progress.media_ms > media_ms
+                });
+                if farther && progress.frames <= frames_max {
+                    let (frames, media_ms) = lease.farthest.unwrap_or_default();
+                    let farthest = (progress.frames.max(frames), progress.media_ms.max(media_ms));
+                    (lease.moved, lease.farthest) = (now, Some(farthest));
+                }
+                lease.progress = Some(progress);
+                out.push(Output::Changed(id.job));
             }
-            lease.progress = Some(progress);
-            out.push(Output::Changed(id.job));
+            // It started again: its input has to come once more.
+            HeldState::Queued if lease.progress.is_some() => *lease = Lease::new(now),
+            HeldState::Queued | HeldState::Done(_) => {}
         }
     }
 
@@ -198,6 +242,9 @@ impl Mesh {
             return;
         }
         let Some(task) = self.jobs.task_mut(id) else { return };
+        if let Some(lease) = task.leases.get_mut(&attempt) {
+            lease.moved = now;
+        }
         if task.fetching.is_none() {
             task.fetching = Some((attempt, from, result));
             out.push(Output::Fetch { attempt, task: id, from, result });

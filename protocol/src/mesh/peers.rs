@@ -143,7 +143,8 @@ impl Mesh {
         if gap_ms <= self.config.sleep_gap_ms {
             return;
         }
-        let later = |time: Time| (time + gap_ms).min(now);
+        let lost_ms = gap_ms - self.config.sleep_gap_ms;
+        let later = |time: Time| (time + lost_ms).min(now);
         for peer in self.peers.all.values_mut() {
             peer.heard = later(peer.heard);
         }
@@ -152,6 +153,8 @@ impl Mesh {
             lease.granted = later(lease.granted);
             lease.moved = later(lease.moved);
         }
+        self.handovers.shift(later);
+        self.custody.shift(later);
     }
 
     pub(super) fn heard(&mut self, now: Time, from: AgentId) {

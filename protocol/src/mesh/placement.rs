@@ -275,7 +275,7 @@ impl Mesh {
     }
 
     /// Whether input and result fit on the worker's disk. This agent's own input is here already.
-    fn has_room_for(&self, job: &Job, task: &Task, worker: AgentId) -> bool {
+    pub(super) fn has_room_for(&self, job: &Job, task: &Task, worker: AgentId) -> bool {
         let input_bytes = task.input_blob(job.record.source).map_or(0, |blob| blob.bytes);
         let fetched = if worker == self.me { input_bytes } else { 0 };
         let needed = task.record.spec.disk_bytes(input_bytes).saturating_sub(fetched);

@@ -77,31 +77,15 @@ impl World {
         let ids =
             (0..64).map(|n| AttemptId(self.now as u128 * 1_000 + n + at as u128 * 100)).collect();
         self.tell(at, Input::Ids(ids));
-        self.tell(
-            at,
-            Input::Local(AgentInfo {
-                name: format!("agent-{at}"),
-                version: String::new(),
-                instance: 1,
-                slots: 1,
-                free_disk_bytes: 1 << 40,
-                paused: false,
-                capabilities: Capabilities {
-                    ffmpeg_version: String::new(),
-                    encoders: BTreeMap::from([(Encoder::Flac, [1; 8])]),
-                    kinds: BTreeSet::from([MediaKind::Audio]),
-                },
-                speeds: Vec::new(),
-                // Agent 1 has been there for longest.
-                uptime_s: if at == 1 { 90_000 } else { 60 },
-                custodian: true,
-                inbox: false,
-                on_battery: false,
-            }),
-        );
+        self.tell(at, Input::Local(info(at, false)));
         for other in (0..self.meshes.len()).filter(|other| *other != at) {
             self.meet(at, other);
         }
+    }
+
+    /// Its person sets an inbox.
+    pub fn give_inbox(&mut self, at: usize) {
+        self.tell(at, Input::Local(info(at, true)));
     }
 
     pub fn meet(&mut self, a: usize, b: usize) {
@@ -164,7 +148,7 @@ impl World {
     }
 
     pub fn state(&self, at: usize) -> HandedState {
-        self.meshes[at].as_ref().unwrap().handovers().get(JOB).unwrap().record.state
+        self.meshes[at].as_ref().unwrap().handovers().get(JOB).unwrap().record.state.clone()
     }
 
     /// Agent 0 hands its job over, agent 1 owns it.
@@ -222,4 +206,26 @@ fn is_return(output: &Output) -> bool {
 fn is_owners(output: &Output, over: JobId) -> bool {
     matches!(output, Output::Fetch { task, .. } if task.job == over)
         || matches!(output, Output::Join(job) if *job == over)
+}
+
+fn info(at: usize, inbox: bool) -> AgentInfo {
+    AgentInfo {
+        name: format!("agent-{at}"),
+        version: String::new(),
+        instance: 1,
+        slots: 1,
+        free_disk_bytes: 1 << 40,
+        paused: false,
+        capabilities: Capabilities {
+            ffmpeg_version: String::new(),
+            encoders: BTreeMap::from([(Encoder::Flac, [1; 8])]),
+            kinds: BTreeSet::from([MediaKind::Audio]),
+        },
+        speeds: Vec::new(),
+        // Agent 1 has been there for longest.
+        uptime_s: if at == 1 { 90_000 } else { 60 },
+        custodian: true,
+        inbox,
+        on_battery: false,
+    }
 }

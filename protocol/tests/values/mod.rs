@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use dmc_protocol::config::SLOTS_MAX;
 use dmc_protocol::handover::{
-    CustodyRecord, CustodyReport, CustodyState, HandedJob, HandedRecord, HandedState,
+    CustodyRecord, CustodyReport, CustodyState, HandedEnd, HandedJob, HandedRecord, HandedState,
 };
 use dmc_protocol::id::{AgentId, AttemptId, BlobId, BlobRef, JobId, TaskId};
 use dmc_protocol::media::{
@@ -297,15 +297,31 @@ pub fn report() -> impl Strategy<Value = CustodyReport> {
 }
 
 pub fn handed_record() -> impl Strategy<Value = HandedRecord> {
+    let end = prop_oneof![
+        Just(HandedEnd::Published),
+        Just(HandedEnd::Delivered),
+        ".{0,99}".prop_map(HandedEnd::Failed),
+        Just(HandedEnd::Cancelled),
+        Just(HandedEnd::Own),
+    ];
     let state = prop_oneof![
         Just(HandedState::Offered),
         Just(HandedState::Away),
         blob().prop_map(HandedState::Returning),
         Just(HandedState::Own),
-        Just(HandedState::Over),
+        end.prop_map(HandedState::Over),
     ];
-    (job(), handed(), any::<u32>(), option::of(agent()), state)
-        .prop_map(|(id, handed, epoch, to, state)| HandedRecord { id, handed, epoch, to, state })
+    let former = btree_map(agent(), any::<u32>(), 0..4);
+    (job(), handed(), any::<u32>(), option::of(agent()), former, state).prop_map(
+        |(id, handed, epoch, to, former, state)| HandedRecord {
+            id,
+            handed,
+            epoch,
+            to,
+            former,
+            state,
+        },
+    )
 }
 
 pub fn custody_record() -> impl Strategy<Value = CustodyRecord> {
@@ -315,6 +331,7 @@ pub fn custody_record() -> impl Strategy<Value = CustodyRecord> {
         blob().prop_map(CustodyState::Done),
         Just(CustodyState::Delivered),
         ".{0,99}".prop_map(CustodyState::Failed),
+        ".{0,99}".prop_map(CustodyState::GivenUp),
     ];
     (job(), agent(), any::<u32>(), handed(), state, any::<u64>()).prop_map(
         |(id, from, epoch, handed, state, kept_ms)| CustodyRecord {
