@@ -22,7 +22,7 @@ use crate::config::Settings;
 use crate::discovery::Discovery;
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
-use crate::media::{capability, publish};
+use crate::media::{capability, leftovers, publish};
 use crate::net::{self, Net, NetEvent};
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
 use crate::{custody, http, identity, intake, owner, power, state, worker};
@@ -243,6 +243,11 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let key = identity::load_or_create(&data_dir)?;
     let me = identity::agent_id(&key.public().to_peer_id())
         .ok_or_else(|| identity::IdentityError::Damaged { path: data_dir.join("identity.key") })?;
+    // Before their files are removed: what still runs would go on writing.
+    match tokio::task::spawn_blocking(move || leftovers::end(me)).await {
+        Ok(0) | Err(_) => {}
+        Ok(count) => info!(count, "programs that an earlier run left behind were ended"),
+    }
     let limits = BlobLimits { quota_bytes: settings.blob_quota_bytes, ..BlobLimits::default() };
     let store = Store::open(&data_dir, limits)?;
     let stop = CancellationToken::new();
@@ -250,6 +255,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     clean(&data_dir, &jobs);
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
+    let tools = tools.map(|tools| tools.called_by(me));
     let listener = http::bind(settings.api).await?;
     let (events, inbox) = runtime::channel();
     let (net_events, net_inbox) = mpsc::channel(CHANNEL);

@@ -231,9 +231,8 @@ fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<(), Medi
         Ok(_) if !overwrite => return Err(MediaError::Exists { path: output.to_owned() }),
         _ => {}
     }
-    // A file that is made and removed again: permissions and read-only mounts show at once.
-    let trial = tempfile::Builder::new().prefix(".dmc-trial-").tempfile_in(dir);
-    trial.map(|_removed| ()).map_err(|e| MediaError::io("write into", dir, e))
+    // A file without a name: permissions and read-only mounts show at once, and nothing stays.
+    tempfile::tempfile_in(dir).map(|_gone| ()).map_err(|e| MediaError::io("write into", dir, e))
 }
 
 /// The container that the name of the result asks for, where it says one.

@@ -40,6 +40,7 @@ struct Agent {
     name: String,
     data: PathBuf,
     log: PathBuf,
+    command: Command,
     child: Option<Child>,
 }
 
@@ -75,7 +76,7 @@ impl Bed {
                 addresses.push(address);
             }
             change(n, &mut command);
-            bed.launch(name, data, &mut command);
+            bed.launch(name, data, command);
         }
         for n in 0..count {
             bed.wait_for_peers(n, count - 1);
@@ -83,15 +84,22 @@ impl Bed {
         bed
     }
 
-    fn launch(&mut self, name: String, data: PathBuf, command: &mut Command) {
+    fn launch(&mut self, name: String, data: PathBuf, command: Command) {
         let log = self.dir.path().join(format!("{name}.log"));
-        let out = File::create(&log).unwrap();
-        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
-        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
-        self.agents.push(Agent { name, data, log, child: Some(child) });
+        self.agents.push(Agent { name, data, log, command, child: None });
+        self.start_again(self.agents.len() - 1);
     }
 
-    fn wait_for_peers(&mut self, n: usize, count: usize) {
+    /// Starts an agent that ended, as it was started before; what it logs is added to its log.
+    pub fn start_again(&mut self, n: usize) {
+        let Agent { log, command, child, .. } = &mut self.agents[n];
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        *child = Some(command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}")));
+    }
+
+    /// Waits until an agent is connected with `count` others.
+    pub fn wait_for_peers(&mut self, n: usize, count: usize) {
         let end = Instant::now() + MEETING_LIMIT;
         loop {
             let running = self.agents[n].child.as_mut().unwrap().try_wait().unwrap().is_none();
@@ -156,6 +164,19 @@ impl Bed {
         if let Some(mut child) = self.agents[n].child.take() {
             pull_plug(&mut child);
         }
+    }
+
+    /// Ends an agent without warning; its encoders live on, as they do after `kill -9`.
+    pub fn kill(&mut self, n: usize) {
+        if let Some(mut child) = self.agents[n].child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// The data directory of an agent.
+    pub fn data(&self, n: usize) -> &Path {
+        &self.agents[n].data
     }
 
     /// Asks an agent to end; false if it had to be forced.

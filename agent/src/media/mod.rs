@@ -16,6 +16,7 @@ mod holds;
 pub mod index;
 pub mod join;
 mod keep;
+pub mod leftovers;
 mod picture;
 pub mod plan;
 mod priming;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use dmc_protocol::id::AgentId;
 use dmc_protocol::media::InputFormat;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::MediaError;
-use super::sandbox;
+use super::{leftovers, sandbox};
 
 pub use super::work::{TaskOutput, run_task};
 
@@ -25,13 +26,28 @@ const STALL: Duration = Duration::from_secs(300);
 /// How long any one call may take.
 const WALL: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// The programs that do the work, and where they are.
+/// A program that can be called.
+#[derive(Debug, Clone)]
+pub struct Program {
+    path: PathBuf,
+    /// The agent that calls it, in the program's environment.
+    agent: Option<AgentId>,
+}
+
+impl Program {
+    /// The program in that file.
+    pub fn at(path: impl Into<PathBuf>) -> Program {
+        Program { path: path.into(), agent: None }
+    }
+}
+
+/// The programs that do the work.
 #[derive(Debug, Clone)]
 pub struct Tools {
     /// ffmpeg.
-    pub ffmpeg: PathBuf,
+    pub ffmpeg: Program,
     /// ffprobe.
-    pub ffprobe: PathBuf,
+    pub ffprobe: Program,
 }
 
 impl Tools {
@@ -45,9 +61,17 @@ impl Tools {
             chosen.or_else(|| on_path(program)).ok_or(MediaError::NoTool { program })
         };
         Ok(Tools {
-            ffmpeg: need("DMC_FFMPEG", "ffmpeg")?,
-            ffprobe: need("DMC_FFPROBE", "ffprobe")?,
+            ffmpeg: Program::at(need("DMC_FFMPEG", "ffmpeg")?),
+            ffprobe: Program::at(need("DMC_FFPROBE", "ffprobe")?),
         })
+    }
+
+    /// The same, called by an agent that finds its leftovers after a crash.
+    #[must_use]
+    pub fn called_by(mut self, agent: AgentId) -> Tools {
+        self.ffmpeg.agent = Some(agent);
+        self.ffprobe.agent = Some(agent);
+        self
     }
 }
 
@@ -132,7 +156,7 @@ impl Args {
 pub(crate) struct Call<'a> {
     /// What is being done, for people.
     pub step: &'static str,
-    pub program: &'a Path,
+    pub program: &'a Program,
     pub args: Args,
     /// The most that it may print.
     pub stdout_bytes_max: usize,
@@ -144,7 +168,7 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// A call with the usual limits.
-    pub fn new(step: &'static str, program: &'a Path, args: Args) -> Call<'a> {
+    pub fn new(step: &'static str, program: &'a Program, args: Args) -> Call<'a> {
         Call {
             step,
             program,
@@ -165,7 +189,7 @@ impl<'a> Call<'a> {
             }
             format!("'{}'", text.replace('\'', r"'\''"))
         };
-        let mut words = vec![quote(self.program.as_os_str())];
+        let mut words = vec![quote(self.program.path.as_os_str())];
         words.extend(self.args.0.iter().map(|arg| quote(arg)));
         words.join(" ")
     }
@@ -339,7 +363,10 @@ async fn finish(
 }
 
 fn spawn(call: &Call<'_>) -> Result<Child, MediaError> {
-    let mut command = Command::new(call.program);
+    let mut command = Command::new(&call.program.path);
+    if let Some(agent) = call.program.agent {
+        command.env(leftovers::MARK, agent.to_string());
+    }
     command
         .args(&call.args.0)
         .env("LC_ALL", "C")
@@ -397,7 +424,8 @@ mod tests {
     async fn a_program_is_stopped_when_asked() {
         let mut args = Args::default();
         args.words("60");
-        let call = Call::new("sleep", Path::new("/bin/sleep"), args);
+        let sleep = Program::at("/bin/sleep");
+        let call = Call::new("sleep", &sleep, args);
         let cancel = CancellationToken::new();
         cancel.cancel();
         assert!(matches!(capture(call, &cancel).await, Err(MediaError::Cancelled)));
@@ -407,7 +435,8 @@ mod tests {
     async fn a_failure_carries_the_command_and_what_was_said() {
         let mut args = Args::default();
         args.arg("-c").arg("echo oh no >&2; exit 3");
-        let call = Call::new("a test", Path::new("/bin/sh"), args);
+        let shell = Program::at("/bin/sh");
+        let call = Call::new("a test", &shell, args);
         let error = capture(call, &CancellationToken::new()).await.err().unwrap();
         assert_eq!(error.stderr(), Some("oh no\n"));
         assert!(error.command().unwrap().contains("'echo oh no >&2; exit 3'"));
