@@ -319,7 +319,14 @@ impl Runtime {
             NetEvent::Listening(addr) => {
                 debug!(%addr, "listening");
                 let mut all = self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner);
-                all.push(addr);
+                if !all.contains(&addr) {
+                    all.push(addr);
+                }
+                return;
+            }
+            NetEvent::NotListening(addr) => {
+                let mut all = self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner);
+                all.retain(|known| *known != addr);
                 return;
             }
         };

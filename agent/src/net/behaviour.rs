@@ -12,18 +12,24 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{DialError, NetworkBehaviour, Stream, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::dialer::{Dialer, Target};
+use super::heard::Heard;
+use super::links::{self, Links};
 use super::{NetError, NetEvent, admission, agent, blobs, control, multiaddr, socket_addr};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pings find dead connections that have a living one beside them; the rest is found sooner by the
+/// silence on the control stream.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that is not made within this time is tried anew.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DIAL_TICK: Duration = Duration::from_millis(250);
 /// Frames that may wait for a slow peer before its stream is given up.
 const OUTBOX: usize = 1_024;
@@ -50,6 +56,8 @@ pub(super) enum Command {
 pub(super) struct Node {
     swarm: Swarm<Behaviour>,
     dialer: Dialer,
+    links: Links,
+    heard: Heard,
     control_streams: libp2p_stream::IncomingStreams,
     blob_streams: libp2p_stream::IncomingStreams,
     outboxes: BTreeMap<AgentId, BTreeMap<u64, mpsc::Sender<Vec<u8>>>>,
@@ -70,6 +78,7 @@ impl Node {
         events: mpsc::Sender<NetEvent>,
         commands: mpsc::Sender<Command>,
         inbox: mpsc::Receiver<Command>,
+        heard: Heard,
     ) -> Result<Node, NetError> {
         let mut swarm = build_swarm(key)?;
         for addr in listen {
@@ -87,6 +96,8 @@ impl Node {
         Ok(Node {
             swarm,
             dialer,
+            links: Links::default(),
+            heard,
             control_streams,
             blob_streams,
             outboxes,
@@ -158,6 +169,7 @@ impl Node {
             return;
         }
         self.outboxes.remove(&peer);
+        self.heard.forget(peer);
         self.pending.push_back(NetEvent::Down(peer));
         // A connection without a control stream is useless: begin anew.
         if let Some(peer) = crate::identity::peer_id(peer) {
@@ -187,55 +199,82 @@ impl Node {
     }
 
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        let now = Instant::now();
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 if let Some(addr) = socket_addr(&address) {
                     self.pending.push_back(NetEvent::Listening(addr));
                 }
+                self.dialer.hurry(now);
             }
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
-                self.on_connected(peer_id, &endpoint);
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_address_lost(&address),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-                self.dialer.disconnected(Instant::now(), peer_id);
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.links.closed(connection_id);
+                if num_established == 0 {
+                    self.dialer.disconnected(now, peer_id);
+                }
             }
-            SwarmEvent::OutgoingConnectionError {
-                error: DialError::LocalPeerId { address },
-                ..
-            } => {
-                self.dialer.is_self(&address);
-            }
-            SwarmEvent::OutgoingConnectionError {
-                peer_id: Some(peer),
-                error: DialError::WrongPeerId { address, .. },
-                ..
-            } => self.dialer.is_another(Instant::now(), peer, &address),
-            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
-                debug!(peer = ?peer_id, "cannot connect: {error}");
-            }
+            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => match (peer_id, error) {
+                (_, DialError::LocalPeerId { address }) => self.dialer.is_self(&address),
+                (Some(peer), DialError::WrongPeerId { address, .. }) => {
+                    self.dialer.is_another(now, peer, &address);
+                }
+                (_, error) => debug!(peer = ?peer_id, "cannot connect: {error}"),
+            },
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
                 peer,
+                connection,
                 result: Err(e),
-                ..
-            })) => {
-                debug!(%peer, "no answer to a ping: {e}");
-                let _ = self.swarm.disconnect_peer_id(peer);
-            }
+            })) => self.on_no_pong(peer, connection, &e),
             _ => {}
         }
     }
 
-    fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
+    /// A line that is full of a blob keeps pings waiting: a peer that is heard is there.
+    fn on_no_pong(&mut self, peer: PeerId, connection: ConnectionId, error: &ping::Failure) {
+        let last = agent(&peer).and_then(|peer| self.heard.last(peer));
+        let heard = last.is_some_and(|last| last.elapsed() < PING_TIMEOUT);
+        if heard && self.links.count(peer) < 2 {
+            return;
+        }
+        debug!(%peer, "no answer to a ping: {error}");
+        self.swarm.close_connection(connection);
+    }
+
+    /// An own address is gone, and with it every connection that used it.
+    fn on_address_lost(&mut self, address: &Multiaddr) {
+        let Some(addr) = socket_addr(address) else { return };
+        debug!(%addr, "this agent's address is gone");
+        for connection in self.links.with_address(addr.ip()) {
+            self.swarm.close_connection(connection);
+        }
+        self.dialer.hurry(Instant::now());
+        self.pending.push_back(NetEvent::NotListening(addr));
+    }
+
+    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else {
             info!(%peer, "refused: not a member of the mesh");
             let _ = self.swarm.disconnect_peer_id(peer);
             return;
         };
-        let dialled = match endpoint {
-            ConnectedPoint::Dialer { address, .. } => Some(address),
-            ConnectedPoint::Listener { .. } => None,
+        let now = Instant::now();
+        let (dialled, local) = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => {
+                (Some(address), socket_addr(address).and_then(links::local_towards))
+            }
+            ConnectedPoint::Listener { local_addr, .. } => {
+                (None, socket_addr(local_addr).map(|addr| addr.ip()))
+            }
         };
-        self.dialer.connected(Instant::now(), peer, dialled);
+        for dead in self.links.opened(now, connection, peer, local, dialled.is_none()) {
+            debug!(%peer, "an old connection is closed: the peer made a new one");
+            self.swarm.close_connection(dead);
+        }
+        self.dialer.connected(now, peer, dialled);
         let Some(address) = dialled else {
             return; // the dialling side opens the control stream
         };
@@ -244,9 +283,10 @@ impl Node {
         }
         let (streams, events, commands) =
             (self.streams(), self.events.clone(), self.commands.clone());
+        let heard = self.heard.clone();
         tokio::spawn(async move {
             match control::open(streams, peer).await {
-                Ok(stream) => run_control(id, stream, events, commands).await,
+                Ok(stream) => run_control(id, stream, events, commands, heard).await,
                 Err(reason) => {
                     debug!(%peer, "no control stream: {reason}");
                     let _ = commands.send(Command::Disconnect { peer }).await;
@@ -258,9 +298,10 @@ impl Node {
     fn accept_control(&self, peer: PeerId, mut stream: Stream) {
         let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else { return };
         let (events, commands) = (self.events.clone(), self.commands.clone());
+        let heard = self.heard.clone();
         tokio::spawn(async move {
             if control::greet(&mut stream).await.is_ok() {
-                run_control(id, stream, events, commands).await;
+                run_control(id, stream, events, commands, heard).await;
             }
         });
     }
@@ -283,8 +324,12 @@ impl Node {
                 Target::Peer(peer) => DialOpts::peer_id(peer)
                     .addresses(addresses)
                     .condition(PeerCondition::DisconnectedAndNotDialing)
+                    // The port of a connection that died without a word is not free at its end.
+                    .allocate_new_port()
                     .build(),
-                Target::Address(address) => address.into(),
+                Target::Address(address) => {
+                    DialOpts::unknown_peer_id().address(address).allocate_new_port().build()
+                }
             };
             if let Err(e) = self.swarm.dial(options) {
                 debug!("not dialled: {e}");
@@ -320,6 +365,7 @@ fn build_swarm(key: Keypair) -> Result<Swarm<Behaviour>, NetError> {
         })
         .map_err(|e| setup(&e))?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+        .with_connection_timeout(CONNECT_TIMEOUT)
         .build();
     Ok(swarm)
 }
@@ -331,6 +377,7 @@ async fn run_control(
     stream: Stream,
     events: mpsc::Sender<NetEvent>,
     commands: mpsc::Sender<Command>,
+    heard: Heard,
 ) {
     let (outbox, frames) = mpsc::channel(OUTBOX);
     let (number, registered) = oneshot::channel();
@@ -338,7 +385,7 @@ async fn run_control(
         return;
     }
     let Ok(number) = registered.await else { return };
-    let reason = control::pump(stream, frames, peer, &events).await;
+    let reason = control::pump(stream, frames, peer, &events, &heard).await;
     debug!(peer = %peer.short(), "control stream ended: {reason}");
     let _ = commands.send(Command::StreamDown { peer, number }).await;
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::control::{read_frame_up_to, write_frame};
+use super::heard::Heard;
 use super::{Net, admission};
 
 /// The protocol's name in libp2p's negotiation.
@@ -29,6 +30,8 @@ const MANIFEST_BYTES_MAX: usize = 8 << 20;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A chunk of 1 MiB that takes longer than this comes at less than 35 kB a second.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes after which a peer counts as heard.
+const READ_BYTES: usize = 32 << 10;
 /// A requester that is silent for this long is gone.
 const SERVE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -151,13 +154,14 @@ impl Net {
         let manifest = fetch_manifest(&mut first, blob).await?;
         let store = blobs.clone();
         let partial = blocking(move || store.begin_partial(&manifest)).await?;
-        self.fetch_missing(peer, first, &partial).await?;
+        self.fetch_missing(from, peer, first, &partial).await?;
         blocking(move || partial.finish()).await?;
         Ok(())
     }
 
     async fn fetch_missing(
         &self,
+        from: AgentId,
         peer: PeerId,
         first: Stream,
         partial: &Partial,
@@ -173,7 +177,9 @@ impl Net {
                 Some(stream) => stream,
                 None => self.open_blob_stream(peer).await?,
             };
-            tasks.spawn(fetch_runs(stream, partial.clone(), Arc::clone(&queue)));
+            let (partial, queue) = (partial.clone(), Arc::clone(&queue));
+            let ear = Ear { peer: from, heard: self.heard.clone() };
+            tasks.spawn(fetch_runs(stream, partial, queue, ear));
         }
         while let Some(done) = tasks.join_next().await {
             match done {
@@ -223,13 +229,14 @@ async fn fetch_runs(
     mut stream: Stream,
     partial: Partial,
     queue: Arc<Mutex<Vec<Vec<u32>>>>,
+    ear: Ear,
 ) -> Result<(), FetchError> {
     let id = partial.manifest().id;
     while let Some(indices) = { queue.lock().await.pop() } {
         let request = Request::Chunks { id, indices: indices.clone() };
         ask(&mut stream, &request).await?;
         for index in indices {
-            let read = timeout(CHUNK_TIMEOUT, read_chunk(&mut stream));
+            let read = timeout(CHUNK_TIMEOUT, read_chunk(&mut stream, &ear));
             let chunk = read.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             let partial = partial.clone();
             blocking(move || partial.write_chunk(index, &chunk)).await.map_err(blame)?;
@@ -245,7 +252,13 @@ fn blame(error: StoreError) -> FetchError {
     }
 }
 
-async fn read_chunk(stream: &mut Stream) -> Result<Vec<u8>, FetchError> {
+/// Notes that bytes come from a peer.
+struct Ear {
+    peer: AgentId,
+    heard: Heard,
+}
+
+async fn read_chunk(stream: &mut Stream, ear: &Ear) -> Result<Vec<u8>, FetchError> {
     let mut length = [0u8; 4];
     stream.read_exact(&mut length).await?;
     let length = u32::from_le_bytes(length);
@@ -257,6 +270,9 @@ async fn read_chunk(stream: &mut Stream) -> Result<Vec<u8>, FetchError> {
         return Err(FetchError::Wrong(format!("a chunk of {length} bytes")));
     }
     let mut chunk = vec![0u8; length as usize];
-    stream.read_exact(&mut chunk).await?;
+    for part in chunk.chunks_mut(READ_BYTES) {
+        stream.read_exact(part).await?;
+        ear.heard.touch(ear.peer);
+    }
     Ok(chunk)
 }

@@ -13,10 +13,11 @@ use dmc_protocol::id::AgentId;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::swarm::Stream;
 use libp2p::{PeerId, StreamProtocol};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
 
 use super::NetEvent;
+use super::heard::Heard;
 
 /// The protocol's name in libp2p's negotiation.
 pub(super) const CONTROL: StreamProtocol = StreamProtocol::new("/dmc/control/1");
@@ -24,6 +25,12 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const OPEN_TRIES: u32 = 3;
 /// A peer that does not take a frame for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often both sides say that they live: by an empty frame.
+const ALIVE_EVERY: Duration = Duration::from_millis(2_500);
+/// A peer that is not heard on this stream, nor on any other, for so long has lost its connection.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// A look at the clock that comes so late is this machine's own sleep, or its own trouble.
+const OWN_SLEEP: Duration = Duration::from_secs(5);
 
 /// Opens the stream and waits for the acceptor's word.
 pub(super) async fn open(
@@ -55,32 +62,23 @@ pub(super) async fn greet(stream: &mut Stream) -> io::Result<()> {
     write_frame(stream, &[]).await
 }
 
-/// Reads and writes frames until either side ends; returns why.
+/// Reads and writes frames until either side ends or the peer is silent; returns why.
 pub(super) async fn pump(
     stream: Stream,
     mut outbox: mpsc::Receiver<Vec<u8>>,
     from: AgentId,
     events: &mpsc::Sender<NetEvent>,
+    heard: &Heard,
 ) -> String {
-    let (mut reader, mut writer) = stream.split();
-    let read = async {
-        loop {
-            let frame = match read_frame(&mut reader).await {
-                Ok(frame) => frame,
-                Err(e) => return e.to_string(),
-            };
-            match codec::decode(&frame) {
-                Ok(message) => {
-                    if events.send(NetEvent::Message(from, message)).await.is_err() {
-                        return "this agent stops".to_owned();
-                    }
-                }
-                Err(e) => return format!("the peer sent what is no message: {e}"),
-            }
-        }
-    };
+    let (reader, mut writer) = stream.split();
+    let (last, silence) = watch::channel(Instant::now());
     let write = async {
-        while let Some(frame) = outbox.recv().await {
+        loop {
+            let frame = match timeout(ALIVE_EVERY, outbox.recv()).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) => Vec::new(),
+            };
             match timeout(WRITE_TIMEOUT, write_frame(&mut writer, &frame)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => return e.to_string(),
@@ -90,7 +88,59 @@ pub(super) async fn pump(
         let _ = writer.close().await;
         "closed here".to_owned()
     };
-    tokio::select! { reason = read => reason, reason = write => reason }
+    tokio::select! {
+        reason = read(reader, from, events, heard, &last) => reason,
+        reason = write => reason,
+        reason = wait_for_silence(from, heard, silence) => reason,
+    }
+}
+
+async fn read(
+    mut reader: impl futures::AsyncRead + Unpin,
+    from: AgentId,
+    events: &mpsc::Sender<NetEvent>,
+    heard: &Heard,
+    last: &watch::Sender<Instant>,
+) -> String {
+    loop {
+        let frame = match read_frame(&mut reader).await {
+            Ok(frame) => frame,
+            Err(e) => return e.to_string(),
+        };
+        heard.touch(from);
+        let _ = last.send(Instant::now());
+        if frame.is_empty() {
+            continue; // it lives
+        }
+        match codec::decode(&frame) {
+            Ok(message) => {
+                if events.send(NetEvent::Message(from, message)).await.is_err() {
+                    return "this agent stops".to_owned();
+                }
+            }
+            Err(e) => return format!("the peer sent what is no message: {e}"),
+        }
+    }
+}
+
+/// Ends when nothing came from the peer for too long.
+async fn wait_for_silence(from: AgentId, heard: &Heard, here: watch::Receiver<Instant>) -> String {
+    let mut looked = Instant::now();
+    // Before this nothing is held against the peer.
+    let mut fair = looked;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = Instant::now();
+        if now.duration_since(looked) > OWN_SLEEP {
+            fair = now;
+        }
+        looked = now;
+        let elsewhere = heard.last(from).unwrap_or(fair);
+        let last = here.borrow().max(elsewhere).max(fair);
+        if now.duration_since(last) > SILENCE_MAX {
+            return format!("nothing was heard for {} s", SILENCE_MAX.as_secs());
+        }
+    }
 }
 
 /// One frame: four bytes of length, little endian, then the body. The length is checked before

@@ -1,13 +1,23 @@
 //! Whom to dial, and when again: an address book with back-off. Pure; time is an input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// Whoever was there a while ago is likely to come back: a cable, a lid, a restart.
+const LONGEST_DELAY_AT_FIRST: Duration = Duration::from_secs(6);
+/// How long that lasts.
+const AT_FIRST: Duration = Duration::from_secs(600);
+/// The same for a peer that discovery does not see any more.
+const AT_FIRST_WITHDRAWN: Duration = Duration::from_secs(60);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// A peer that discovery does not see any more is forgotten after so long without a connection.
+const WITHDRAWN_KEPT: Duration = Duration::from_secs(3_600);
+/// Dials that are begun at a time. A thousand peers that come back at once take some seconds.
+const DIALS_AT_ONCE: usize = 16;
 /// How long the side with the larger id leaves the first dial to the other one, so that two agents
 /// that discover each other at the same moment do not make two connections.
 const POLITE_DELAY: Duration = Duration::from_millis(1_500);
@@ -30,9 +40,42 @@ struct Entry {
     addresses: Vec<Multiaddr>,
     /// An address that a person gave stays when discovery withdraws the peer.
     permanent: bool,
-    connected: bool,
+    /// Discovery saw it go; it may be wrong, and is no reason not to try.
+    withdrawn: bool,
+    /// Since when it is not connected.
+    lost: Instant,
     delay: Duration,
+    /// When it is dialled next, and when it was last.
     next: Instant,
+    dialled: Option<Instant>,
+}
+
+impl Entry {
+    fn new(now: Instant, next: Instant, permanent: bool) -> Entry {
+        Entry {
+            addresses: Vec::new(),
+            permanent,
+            withdrawn: false,
+            lost: now,
+            delay: FIRST_DELAY,
+            next,
+            dialled: None,
+        }
+    }
+
+    fn longest_delay(&self, now: Instant) -> Duration {
+        let at_first = if self.withdrawn { AT_FIRST_WITHDRAWN } else { AT_FIRST };
+        let fresh = now.duration_since(self.lost) < at_first;
+        if fresh { LONGEST_DELAY_AT_FIRST } else { LONGEST_DELAY }
+    }
+
+    /// A sign that a dial may succeed now.
+    fn hurry(&mut self, now: Instant, wait: Duration) {
+        self.delay = FIRST_DELAY;
+        // Signs may come in dozens.
+        let soon = self.dialled.map_or(now, |at| now.max(at + FIRST_DELAY));
+        self.next = self.next.min(soon + wait);
+    }
 }
 
 /// The address book.
@@ -40,59 +83,71 @@ struct Entry {
 pub(super) struct Dialer {
     me: PeerId,
     entries: BTreeMap<Target, Entry>,
+    connected: BTreeSet<PeerId>,
+    /// Spreads the dials of many agents and to many peers; the own id begins the series.
+    noise: u64,
 }
 
 impl Dialer {
     pub(super) fn new(me: PeerId) -> Dialer {
-        Dialer { me, entries: BTreeMap::new() }
+        let id = me.to_bytes();
+        let noise = id.iter().fold(1, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(*byte));
+        Dialer { me, entries: BTreeMap::new(), connected: BTreeSet::new(), noise }
     }
 
-    /// Adds addresses. New ones of a peer that is not connected are tried soon.
+    /// Adds addresses. A peer that is seen, and is not connected, is tried soon.
     pub(super) fn know(&mut self, now: Instant, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
-        if peer == Some(self.me) || self.entries.len() >= ENTRIES_MAX {
+        if peer == Some(self.me) {
             return;
         }
         let Some(peer) = peer else {
             for address in addresses {
-                let entry = Entry {
-                    addresses: vec![address.clone()],
-                    permanent: true,
-                    connected: false,
-                    delay: FIRST_DELAY,
-                    next: now,
-                };
-                self.entries.entry(Target::Address(address)).or_insert(entry);
+                let target = Target::Address(address.clone());
+                if self.entries.len() < ENTRIES_MAX || self.entries.contains_key(&target) {
+                    let entry = self.entries.entry(target);
+                    entry.or_insert_with(|| Entry::new(now, now, true)).addresses = vec![address];
+                }
             }
             return;
         };
-        let wait = if peer < self.me { POLITE_DELAY } else { Duration::ZERO };
-        let entry = self.entries.entry(Target::Peer(peer)).or_insert_with(|| Entry {
-            addresses: Vec::new(),
-            permanent: false,
-            connected: false,
-            delay: FIRST_DELAY,
-            next: now + wait,
-        });
-        for address in addresses {
-            if !entry.addresses.contains(&address) {
-                entry.addresses.push(address);
-                entry.next = entry.next.min(now + wait);
-                entry.delay = FIRST_DELAY;
-            }
+        let (target, wait) = (Target::Peer(peer), self.politeness(peer));
+        if self.entries.len() >= ENTRIES_MAX && !self.entries.contains_key(&target) {
+            return;
         }
+        let entry = self.entries.entry(target);
+        let entry = entry.or_insert_with(|| Entry::new(now, now + wait, false));
+        entry.withdrawn = false;
+        // The newest last: the oldest go first.
+        entry.addresses.retain(|known| !addresses.contains(known));
+        entry.addresses.extend(addresses);
         let too_many = entry.addresses.len().saturating_sub(ADDRESSES_MAX);
         entry.addresses.drain(..too_many);
+        entry.hurry(now, wait);
     }
 
+    fn politeness(&self, peer: PeerId) -> Duration {
+        if peer < self.me { POLITE_DELAY } else { Duration::ZERO }
+    }
+
+    /// The peer withdrew its announcement, or its announcement was not heard for a while.
     pub(super) fn forget(&mut self, peer: PeerId) {
-        let target = Target::Peer(peer);
-        if self.entries.get(&target).is_some_and(|entry| !entry.permanent && !entry.connected) {
-            self.entries.remove(&target);
+        if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
+            entry.withdrawn = true;
+        }
+    }
+
+    /// The own addresses changed: whoever could not be reached may be reachable now. Spread over
+    /// a second.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let noise = &mut self.noise;
+        for entry in self.entries.values_mut() {
+            entry.hurry(now, spread(noise, Duration::from_millis(500)));
         }
     }
 
     /// A connection was made. The address that was dialled belongs to this peer from now on.
     pub(super) fn connected(&mut self, now: Instant, peer: PeerId, dialled: Option<&Multiaddr>) {
+        self.connected.insert(peer);
         if let Some(address) = dialled {
             let bare = without_peer(address);
             let permanent = self.entries.remove(&Target::Address(bare.clone())).is_some();
@@ -102,16 +157,18 @@ impl Dialer {
             }
         }
         if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
-            entry.connected = true;
             entry.delay = FIRST_DELAY;
+            entry.dialled = None;
         }
     }
 
     /// The last connection closed: dial again, soon and then ever more rarely.
     pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId) {
+        self.connected.remove(&peer);
+        let wait = self.politeness(peer) + spread(&mut self.noise, FIRST_DELAY / 2);
         if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
-            entry.connected = false;
-            entry.next = now + if peer < self.me { POLITE_DELAY } else { FIRST_DELAY };
+            entry.lost = now;
+            entry.next = now + wait;
         }
     }
 
@@ -131,18 +188,40 @@ impl Dialer {
         self.entries.remove(&Target::Address(address.clone()));
     }
 
-    /// Everybody who is to be dialled now; each gets its next time, twice as far away.
+    /// Who is to be dialled now, those first that wait longest; each gets its next time, about
+    /// twice as far away.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Target, Vec<Multiaddr>)> {
-        let due = self.entries.iter_mut().filter(|(_, entry)| {
-            !entry.connected && entry.next <= now && !entry.addresses.is_empty()
+        let connected = &self.connected;
+        let is_connected =
+            |target: &Target| matches!(target, Target::Peer(peer) if connected.contains(peer));
+        self.entries.retain(|target, entry| {
+            let gone = entry.withdrawn && !entry.permanent && !is_connected(target);
+            !(gone && now.duration_since(entry.lost) > WITHDRAWN_KEPT)
         });
-        due.map(|(target, entry)| {
-            entry.next = now + entry.delay;
-            entry.delay = (entry.delay * 2).min(LONGEST_DELAY);
+        let due = self.entries.iter_mut().filter(|(target, entry)| {
+            entry.next <= now && !entry.addresses.is_empty() && !is_connected(target)
+        });
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, entry)| entry.next);
+        due.truncate(DIALS_AT_ONCE);
+        let noise = &mut self.noise;
+        let dial = due.into_iter().map(|(target, entry)| {
+            entry.next = now + spread(noise, entry.delay);
+            entry.dialled = Some(now);
+            entry.delay = (entry.delay * 2).min(entry.longest_delay(now));
             (target.clone(), entry.addresses.clone())
-        })
-        .collect()
+        });
+        dial.collect()
     }
+}
+
+/// Between 3/4 and 5/4 of a time.
+fn spread(noise: &mut u64, around: Duration) -> Duration {
+    // An xorshift: this only has to differ between agents and from time to time.
+    *noise ^= *noise << 13;
+    *noise ^= *noise >> 7;
+    *noise ^= *noise << 17;
+    around * 3 / 4 + around / 2 * u32::try_from(*noise % 1_000).unwrap_or(0) / 1_000
 }
 
 fn without_peer(address: &Multiaddr) -> Multiaddr {
@@ -167,15 +246,84 @@ mod tests {
         assert_eq!(dialer.due(t0).len(), 1);
         dialer.connected(t0, other, Some(&address(1)));
         assert!(dialer.due(t0 + LONGEST_DELAY).is_empty(), "connected");
+        dialer.know(t0, Some(other), vec![address(1)]);
+        assert!(dialer.due(t0 + LONGEST_DELAY).is_empty(), "seen while connected");
         dialer.disconnected(t0, other);
-        let late = t0 + POLITE_DELAY;
+        let late = t0 + POLITE_DELAY + FIRST_DELAY;
         assert_eq!(dialer.due(late), vec![(Target::Peer(other), vec![address(1)])]);
         assert!(dialer.due(late).is_empty(), "backs off");
-        dialer.forget(other);
-        assert_eq!(dialer.due(late + FIRST_DELAY).len(), 1, "a person's address stays");
         dialer.is_another(late, other, &address(1));
         let due = dialer.due(late + LONGEST_DELAY);
         assert_eq!(due, vec![(Target::Address(address(1)), vec![address(1)])], "a new agent there");
+    }
+
+    /// Dials of one peer within a time, looked at every 250 ms.
+    fn dials(dialer: &mut Dialer, from: Instant, seconds: u32) -> Vec<Duration> {
+        let times = (0..seconds * 4).map(|n| Duration::from_millis(250) * n);
+        times.filter(|after| !dialer.due(from + *after).is_empty()).collect()
+    }
+
+    fn longest_gap(dials: &[Duration]) -> Duration {
+        dials.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_lost_peer_is_dialled_often_at_first_and_then_rarely() {
+        let other = PeerId::random();
+        let mut dialer = Dialer::new(PeerId::random());
+        let t0 = Instant::now();
+        dialer.know(t0, Some(other), vec![address(1)]);
+        dialer.connected(t0, other, None);
+        dialer.disconnected(t0, other);
+        let first = dials(&mut dialer, t0, 590);
+        assert!(longest_gap(&first) <= Duration::from_secs(8), "{first:?}");
+        assert!((70..200).contains(&first.len()), "{}", first.len());
+        let later = t0 + AT_FIRST + Duration::from_secs(120);
+        let then = dials(&mut dialer, later, 1_200);
+        assert!((15..30).contains(&then.len()), "{then:?}");
+        // A sign of life at any time begins anew.
+        let seen = later + Duration::from_secs(1_200);
+        dialer.know(seen, Some(other), vec![address(1)]);
+        assert_eq!(dialer.due(seen + POLITE_DELAY).len(), 1);
+        dialer.hurry(seen + FIRST_DELAY * 4);
+        assert_eq!(dialer.due(seen + FIRST_DELAY * 5).len(), 1, "the own address changed");
+    }
+
+    #[test]
+    fn a_peer_that_discovery_misses_is_still_dialled_and_forgotten_in_the_end() {
+        let other = PeerId::random();
+        let mut dialer = Dialer::new(PeerId::random());
+        let t0 = Instant::now();
+        dialer.know(t0, Some(other), vec![address(1)]);
+        dialer.connected(t0, other, None);
+        dialer.disconnected(t0, other);
+        dialer.forget(other);
+        let first = dials(&mut dialer, t0, 50);
+        assert!(longest_gap(&first) <= Duration::from_secs(8), "{first:?}");
+        dials(&mut dialer, t0 + AT_FIRST_WITHDRAWN, 60);
+        let then = dials(&mut dialer, t0 + Duration::from_secs(300), 600);
+        assert!(then.len() < 20, "{then:?}");
+        let end = t0 + WITHDRAWN_KEPT + Duration::from_secs(1);
+        assert!(dialer.due(end).is_empty() && dialer.entries.is_empty());
+    }
+
+    #[test]
+    fn a_thousand_lost_peers_are_no_storm() {
+        let mut dialer = Dialer::new(PeerId::random());
+        let t0 = Instant::now();
+        for n in 0..1_000 {
+            let peer = PeerId::random();
+            dialer.know(t0, Some(peer), vec![address(n)]);
+            dialer.connected(t0, peer, None);
+            dialer.disconnected(t0, peer);
+        }
+        let times = (0..400).map(|n| t0 + Duration::from_millis(250) * n);
+        let dials: Vec<Vec<_>> = times.map(|at| dialer.due(at)).collect();
+        assert!(dials.iter().all(|now| now.len() <= DIALS_AT_ONCE));
+        let mut all: Vec<Target> = dials.into_iter().flatten().map(|(to, _)| to).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 1_000, "nobody is left out");
     }
 
     #[test]

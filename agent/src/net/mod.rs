@@ -7,6 +7,8 @@ mod behaviour;
 mod blobs;
 mod control;
 mod dialer;
+mod heard;
+mod links;
 
 use std::net::SocketAddr;
 
@@ -21,6 +23,7 @@ pub use blobs::FetchError;
 
 use behaviour::{Command, Node};
 use dmc_store::Blobs;
+use heard::Heard;
 
 /// Messages, connections and commands that may wait.
 const QUEUE: usize = 1_024;
@@ -39,6 +42,8 @@ pub enum NetEvent {
     Reached(AgentId, SocketAddr),
     /// The agent can be reached here.
     Listening(SocketAddr),
+    /// The agent can be reached here no longer.
+    NotListening(SocketAddr),
 }
 
 /// Why the network does not start.
@@ -68,6 +73,7 @@ pub enum NetError {
 pub struct Net {
     commands: mpsc::Sender<Command>,
     streams: libp2p_stream::Control,
+    heard: Heard,
 }
 
 impl Net {
@@ -79,10 +85,11 @@ impl Net {
         events: mpsc::Sender<NetEvent>,
     ) -> Result<Net, NetError> {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        let node = Node::new(key, listen, blobs, events, commands.clone(), inbox)?;
+        let heard = Heard::default();
+        let node = Node::new(key, listen, blobs, events, commands.clone(), inbox, heard.clone())?;
         let streams = node.streams();
         tokio::spawn(node.run());
-        Ok(Net { commands, streams })
+        Ok(Net { commands, streams, heard })
     }
 
     /// Says something to a peer. Nothing happens when it is not connected: what matters is said
