@@ -86,7 +86,7 @@ async fn convert(
     name.push(format!(".{}.{}", preset.name, plan.join.container.extension()));
     let dest = out_dir.join(name);
     let temp = publish::temp_path(&dest, "local");
-    join::join(tools, &plan, file, &results, &temp, |_| {}, &cancel).await?;
+    join::join(tools, &plan, file, &results, &temp, work.path(), &cancel).await?;
     let report = verify::verify_output(tools, &plan, &probed, &results, &temp, &cancel).await?;
     publish::publish(&temp, &dest, file, true)?;
     for note in &plan.notes {

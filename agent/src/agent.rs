@@ -12,7 +12,7 @@ use dmc_protocol::media::Capabilities;
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, bounded};
 use dmc_protocol::record::Record;
-use dmc_store::{BlobLimits, Store, free_space};
+use dmc_store::{BlobLimits, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::{capability, leftovers, publish};
 use crate::net::{self, Net, NetEvent};
+use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
 use crate::{custody, http, identity, intake, owner, power, state, worker};
 
@@ -134,6 +135,7 @@ async fn describe(
     tools: Option<&Tools>,
     known: Option<Capabilities>,
     data_dir: &Path,
+    free_disk_bytes: u64,
 ) -> AgentInfo {
     let capabilities = match (known, tools) {
         (Some(known), _) => known,
@@ -149,7 +151,7 @@ async fn describe(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: rand::random(),
         slots: slots_of(settings),
-        free_disk_bytes: free_space(data_dir).unwrap_or(0),
+        free_disk_bytes,
         paused: false,
         capabilities,
         speeds: Vec::new(),
@@ -249,9 +251,13 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         Ok(count) => info!(count, "programs that an earlier run left behind were ended"),
     }
     let limits = BlobLimits { quota_bytes: settings.blob_quota_bytes, ..BlobLimits::default() };
+    let room = Arc::new(Room::new(&data_dir));
+    room.drop_ballast_if_scarce();
     let store = Store::open(&data_dir, limits)?;
+    room.make_ballast();
     let stop = CancellationToken::new();
-    let jobs = JobBook::open(store.kv.clone(), data_dir.join("jobs"), stop.clone())?;
+    let (kv, plans) = (store.kv.clone(), data_dir.join("jobs"));
+    let jobs = JobBook::open(kv, plans, stop.clone(), Arc::clone(&room))?;
     clean(&data_dir, &jobs);
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
@@ -269,8 +275,9 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     // The encoders are tried while peers are being found; after a restart their list is known.
     let known = tools.as_ref().and_then(|t| capability::cached(t, &data_dir.join(CAPABILITIES)));
     let was_known = known.is_some();
-    let info = describe(&settings, tools.as_ref(), known, &data_dir).await;
-    let parts = Parts { me, settings, data_dir, store, net, tools, jobs, info, stop };
+    let free = worker::usable_disk(&settings, &store, &data_dir);
+    let info = describe(&settings, tools.as_ref(), known, &data_dir, free).await;
+    let parts = Parts { me, settings, data_dir, store, net, tools, jobs, room, info, stop };
     let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
     runtime.restore().await?;
     let ended = tokio::spawn(runtime.run());

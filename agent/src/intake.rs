@@ -7,6 +7,7 @@ use dmc_protocol::handover::is_relative_path;
 use dmc_protocol::id::{BlobRef, JobId};
 use dmc_protocol::media::{Container, MediaKind, Preset, PresetOverrides, TaskInput};
 use dmc_protocol::mesh::Input;
+use dmc_store::{Blobs, StoreError};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
@@ -16,8 +17,9 @@ use crate::jobs::{Delivery, Phase, Planned, Request, Stamp, now_ms};
 use crate::media::plan::{self, PlanHints};
 use crate::media::probe;
 use crate::media::streams::Probe;
-use crate::media::{MediaError, index, publish};
+use crate::media::{MediaError, index};
 use crate::paths::AnyPath;
+use crate::room;
 use crate::runtime::Shared;
 use crate::worker::chain;
 use crate::{owner, power};
@@ -77,7 +79,7 @@ pub enum Refusal {
     Wish(String),
     /// The agent's own state failed.
     #[error("the agent cannot keep the job")]
-    Store(#[from] dmc_store::StoreError),
+    Store(#[from] StoreError),
 }
 
 impl Refusal {
@@ -360,13 +362,10 @@ async fn align(shared: &Arc<Shared>, job: JobId) {
             let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else {
                 return;
             };
-            let made = make_plan(shared, &request, None).await.map_err(|e| chain(&e));
-            let kept = made.and_then(|planned| {
-                shared
-                    .jobs
-                    .save_plan(job, planned)
-                    .map_err(|e| format!("cannot save the plan: {e}"))
-            });
+            let kept = match make_plan(shared, &request, None).await {
+                Ok(planned) => shared.jobs.save_plan(job, planned).await.map_err(|e| no_plan(&e)),
+                Err(e) => Err(chain(&e)),
+            };
             match kept {
                 Ok(planned) => planned,
                 Err(error) => {
@@ -438,9 +437,13 @@ pub(crate) async fn make_plan(
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
     let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })
         .map_err(|e| plan::with_path(e, &request.input))?;
-    let reserve = shared.settings.disk_reserve_bytes;
-    publish::check_space(&request.output, plan.output_bytes_estimate, reserve)?;
+    let dir = request.output.parent().unwrap_or(Path::new("/"));
+    room::check(dir, plan.output_bytes_estimate, shared.settings.disk_reserve_bytes)?;
     Ok(Planned { probe, plan })
+}
+
+pub(crate) fn no_plan(error: &std::io::Error) -> String {
+    format!("cannot save the plan: {error}")
 }
 
 async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
@@ -448,8 +451,8 @@ async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
     let specs = planned.plan.tasks.clone();
     let (notes, rung) = (planned.plan.notes.clone(), planned.plan.rung);
     let needs_source = specs.iter().any(|spec| spec.input() == TaskInput::Source);
-    if let Err(e) = shared.jobs.save_plan(job, planned) {
-        return not_begun(shared, job, format!("cannot save the plan: {e}")).await;
+    if let Err(e) = shared.jobs.save_plan(job, planned).await {
+        return not_begun(shared, job, no_plan(&e)).await;
     }
     let changed = shared.jobs.change(job, |request| {
         request.rung = Some(rung);
@@ -496,22 +499,26 @@ async fn list_source(shared: &Arc<Shared>, job: JobId, input: PathBuf, wanted: b
 
 /// The source's hash, and that peers may fetch it from where it lies.
 pub(crate) async fn known_source(shared: &Shared, input: &Path) -> Result<BlobRef, String> {
-    let blobs = shared.store.blobs.clone();
-    let path = input.to_owned();
-    let known = tokio::task::spawn_blocking(move || {
-        let manifest = match blobs.find_external(&path) {
-            Some(manifest) => manifest,
-            None => {
-                let manifest = blobs.hash_file(&path)?;
-                blobs.add_external(manifest.clone(), &path)?;
-                Arc::new(manifest)
-            }
-        };
-        Ok::<_, dmc_store::StoreError>(BlobRef { id: manifest.id, bytes: manifest.bytes })
-    });
-    match known.await {
-        Ok(Ok(blob)) => Ok(blob),
-        Ok(Err(e)) => Err(format!("cannot read {}: {}", input.display(), chain(&e))),
-        Err(e) => Err(e.to_string()),
+    loop {
+        let (blobs, path) = (shared.store.blobs.clone(), input.to_owned());
+        let known = tokio::task::spawn_blocking(move || list(&blobs, &path));
+        match known.await {
+            Ok(Ok(blob)) => return Ok(blob),
+            Ok(Err(e)) if e.is_disk_full() && shared.jobs.wait_for_room(chain(&e)).await => {}
+            Ok(Err(e)) => return Err(format!("cannot read {}: {}", input.display(), chain(&e))),
+            Err(e) => return Err(e.to_string()),
+        }
     }
+}
+
+fn list(blobs: &Blobs, path: &Path) -> Result<BlobRef, StoreError> {
+    let manifest = match blobs.find_external(path) {
+        Some(manifest) => manifest,
+        None => {
+            let manifest = blobs.hash_file(path)?;
+            blobs.add_external(manifest.clone(), path)?;
+            Arc::new(manifest)
+        }
+    };
+    Ok(BlobRef { id: manifest.id, bytes: manifest.bytes })
 }

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dmc_protocol::codec;
 use dmc_protocol::id::{AgentId, BlobRef, JobId};
@@ -20,11 +20,15 @@ use tokio_util::sync::CancellationToken;
 use crate::media::plan::{Plan, Rung};
 use crate::media::streams::Probe;
 use crate::paths::AnyPath;
+use crate::room::Room;
+use crate::worker::chain;
 
 const SCHEMA: u16 = 2;
 const PLAN_BYTES_MAX: usize = 1 << 30;
 const PAGE: usize = 1_000;
 const NOTES_MAX: usize = 50;
+/// How often a full disk is tried again.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Size and modification time: the cheap sign that a source changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +185,11 @@ pub struct JobBook {
     stop: CancellationToken,
     kv: Kv,
     dir: PathBuf,
+    room: Arc<Room>,
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Now, in milliseconds since 1970.
@@ -191,7 +200,12 @@ pub fn now_ms() -> i64 {
 
 impl JobBook {
     /// Reads all requests. `dir` keeps the plans; `stop` ends the IO of all jobs.
-    pub fn open(kv: Kv, dir: PathBuf, stop: CancellationToken) -> Result<JobBook, StoreError> {
+    pub fn open(
+        kv: Kv,
+        dir: PathBuf,
+        stop: CancellationToken,
+        room: Arc<Room>,
+    ) -> Result<JobBook, StoreError> {
         let mut entries = BTreeMap::new();
         let mut from: Option<Vec<u8>> = None;
         loop {
@@ -204,7 +218,7 @@ impl JobBook {
             }
         }
         let saving = tokio::sync::Mutex::default();
-        Ok(JobBook { entries: Mutex::new(entries), saving, stop, kv, dir })
+        Ok(JobBook { entries: Mutex::new(entries), saving, stop, kv, dir, room })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Entry>> {
@@ -235,7 +249,7 @@ impl JobBook {
         self.lock().values().map(|entry| entry.request.clone()).collect()
     }
 
-    /// Changes a request; the change is durable when this returns.
+    /// Changes a request; the change is durable when this returns. Waits while the disk is full.
     pub async fn change(
         &self,
         id: JobId,
@@ -247,9 +261,21 @@ impl JobBook {
             entry.request.updated_ms = now_ms();
             entry.request.clone()
         });
-        match changed {
-            Some(request) => self.save(&request).await,
-            None => Ok(()),
+        let Some(request) = changed else { return Ok(()) };
+        loop {
+            match self.save(&request).await {
+                Err(e) if e.is_disk_full() && self.wait_for_room(chain(&e)).await => {}
+                saved => return saved,
+            }
+        }
+    }
+
+    /// False when the agent stops.
+    pub(crate) async fn wait_for_room(&self, full: String) -> bool {
+        self.room.state_is_full(&full);
+        tokio::select! {
+            () = tokio::time::sleep(ROOM_PAUSE) => true,
+            () = self.stop.cancelled() => false,
         }
     }
 
@@ -272,22 +298,33 @@ impl JobBook {
         self.dir.join(id.to_string()).join("plan")
     }
 
-    /// Keeps a plan: temporary name, fsync, rename, so that it is whole or not there.
-    pub fn save_plan(&self, id: JobId, planned: Planned) -> std::io::Result<Arc<Planned>> {
+    /// Keeps a plan; it is durable when this returns. Waits while the disk is full.
+    pub async fn save_plan(&self, id: JobId, planned: Planned) -> std::io::Result<Arc<Planned>> {
+        let planned = Arc::new(planned);
+        loop {
+            match self.write_plan(id, &planned) {
+                Err(e) if is_full(&e) && self.wait_for_room(chain(&e)).await => {}
+                Err(e) => return Err(e),
+                Ok(()) => break,
+            }
+        }
+        self.with(id, |entry| entry.planned = Some(Arc::clone(&planned)));
+        Ok(planned)
+    }
+
+    /// Temporary name, fsync, rename: it is whole or not there.
+    fn write_plan(&self, id: JobId, planned: &Planned) -> std::io::Result<()> {
         let path = self.plan_path(id);
         let dir = self.dir.join(id.to_string());
         fs::create_dir_all(&dir)?;
         let temp = path.with_extension("tmp");
-        let bytes = codec::to_bytes(&planned).map_err(std::io::Error::other)?;
+        let bytes = codec::to_bytes(planned).map_err(std::io::Error::other)?;
         let mut file = fs::File::create(&temp)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&temp, &path)?;
         fs::File::open(&dir)?.sync_all()?;
-        fs::File::open(&self.dir)?.sync_all()?;
-        let planned = Arc::new(planned);
-        self.with(id, |entry| entry.planned = Some(Arc::clone(&planned)));
-        Ok(planned)
+        fs::File::open(&self.dir)?.sync_all()
     }
 
     /// The plan, from memory or from its file; `None` when it was never made or is damaged (then

@@ -13,6 +13,7 @@ pub mod net;
 pub mod owner;
 pub mod paths;
 pub mod power;
+pub mod room;
 pub mod runtime;
 pub mod state;
 pub mod worker;

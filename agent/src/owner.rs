@@ -7,7 +7,7 @@ mod handed;
 mod join;
 mod lower;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dmc_protocol::id::{BlobRef, JobId, TaskId};
@@ -15,7 +15,7 @@ use dmc_protocol::media::TaskSpec;
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::TaskResult;
 use dmc_protocol::record::JobState;
-use dmc_store::Import;
+use dmc_store::{Import, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -23,6 +23,7 @@ use crate::jobs::{Phase, Planned, Stamp};
 use crate::media::plan::Plan;
 use crate::media::run::Tools;
 use crate::media::{MediaError, cut as cutting};
+use crate::room;
 use crate::runtime::Shared;
 use crate::worker::{chain, release};
 
@@ -117,7 +118,7 @@ pub fn cut(shared: Arc<Shared>, task: TaskId) {
     });
 }
 
-/// What cannot be cut may still be done another way; a full disk or a changed source cannot.
+/// What cannot be cut may still be done another way; with a changed source nothing can.
 async fn cut_failed(
     shared: &Arc<Shared>,
     scene: &Scene,
@@ -128,44 +129,72 @@ async fn cut_failed(
         return Ok(None);
     }
     scene.source_unchanged()?;
-    if error.is_disk_full() {
-        return Err(chain(&error));
-    }
     demote(shared, scene, task, scene.spec(task.index), &chain(&error)).await;
     Ok(None)
 }
 
+/// While the disk is full this waits: pieces of other tasks go when their work is done.
 async fn cut_piece(
     shared: &Arc<Shared>,
     scene: &Scene,
     task: TaskId,
 ) -> Result<Option<BlobRef>, String> {
-    scene.source_unchanged()?;
-    let unique: u32 = rand::random();
-    let out = shared.store.blobs.temp_dir().join(format!("{}-{unique:08x}", piece_holder(task)));
+    loop {
+        scene.source_unchanged()?;
+        let unique: u32 = rand::random();
+        let name = format!("{}-{unique:08x}", piece_holder(task));
+        let out = shared.store.blobs.temp_dir().join(name);
+        let cut = cut_and_import(shared, scene, task, &out).await;
+        if cut.is_err() {
+            let _ = std::fs::remove_file(&out);
+        }
+        let full = match cut {
+            Ok(piece) => return Ok(piece),
+            Err(NoPiece::Store(e)) if e.is_disk_full() => chain(&e),
+            Err(NoPiece::Store(e)) => return Err(chain(&e)),
+            Err(NoPiece::Media(e)) if e.is_disk_full() => chain(&e),
+            Err(NoPiece::Media(e)) => return cut_failed(shared, scene, task, e).await,
+        };
+        if !shared.room.wait(task.job, &full, &scene.token).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// Why there is no piece.
+enum NoPiece {
+    Media(MediaError),
+    Store(StoreError),
+}
+
+async fn cut_and_import(
+    shared: &Arc<Shared>,
+    scene: &Scene,
+    task: TaskId,
+    out: &Path,
+) -> Result<Option<BlobRef>, NoPiece> {
     let plan = &scene.planned.plan;
-    let cut =
-        cutting::cut_piece(&scene.tools, &scene.input, plan, task.index, &out, &scene.token).await;
-    let blobs = shared.store.blobs.clone();
-    match cut {
-        // The task was lowered meanwhile: another cut, for its new shape, answers.
-        Ok(()) if !still_planned(shared, plan, task) => {
-            let _ = std::fs::remove_file(&out);
-            Ok(None)
-        }
-        Ok(()) => {
-            let imported = tokio::task::spawn_blocking(move || {
-                let manifest = blobs.import(&out, Import::Move)?;
-                blobs.pin(manifest.id, &piece_holder(task))?;
-                Ok::<_, dmc_store::StoreError>(BlobRef { id: manifest.id, bytes: manifest.bytes })
-            });
-            let imported = imported.await.map_err(|e| e.to_string())?;
-            imported.map(Some).map_err(|e| chain(&e))
-        }
-        Err(e) => {
-            let _ = std::fs::remove_file(&out);
-            cut_failed(shared, scene, task, e).await
-        }
+    let cut = plan.cuts.get(task.index as usize).and_then(Option::as_ref);
+    let reserve = shared.settings.disk_reserve_bytes;
+    room::check(&shared.data_dir, cut.map_or(0, |cut| cut.bytes), reserve)
+        .map_err(NoPiece::Media)?;
+    cutting::cut_piece(&scene.tools, &scene.input, plan, task.index, out, &scene.token)
+        .await
+        .map_err(NoPiece::Media)?;
+    // The task may have been lowered meanwhile: another cut, for its new shape, answers.
+    if !still_planned(shared, plan, task) {
+        let _ = std::fs::remove_file(out);
+        return Ok(None);
+    }
+    let (blobs, out) = (shared.store.blobs.clone(), out.to_owned());
+    let imported = tokio::task::spawn_blocking(move || {
+        let manifest = blobs.import(&out, Import::Move)?;
+        blobs.pin(manifest.id, &piece_holder(task))?;
+        Ok::<_, StoreError>(BlobRef { id: manifest.id, bytes: manifest.bytes })
+    });
+    match imported.await {
+        Ok(imported) => imported.map(Some).map_err(NoPiece::Store),
+        Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
     }
 }
 

@@ -1,6 +1,10 @@
 //! The loop: an input comes in, the core decides, outputs become effects. Holds no decisions.
+//! [`full`]: what it does while the disk is full; [`stopping`]: how it ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod full;
+mod stopping;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +27,9 @@ use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::verify::Checked;
 use crate::net::{Net, NetEvent};
+use crate::room::Room;
+use stopping::Stopping;
+
 use crate::{custody, owner, power, state, worker};
 
 /// Inputs that may wait. The core takes microseconds an input; a full queue slows the sender.
@@ -50,7 +57,7 @@ pub enum Event {
     /// From the API.
     Ask(Question),
     /// Stop: answered when everything is flushed.
-    Stop(oneshot::Sender<()>),
+    Stop(Stop),
 }
 
 /// What all parts of the agent share.
@@ -69,6 +76,8 @@ pub struct Shared {
     pub tools: Option<Tools>,
     /// What persons asked for.
     pub jobs: JobBook,
+    /// Who waits for room on a disk.
+    pub room: Arc<Room>,
     /// Where peers reach this agent.
     pub listening: Mutex<Vec<SocketAddr>>,
     /// Where peers were seen or reached.
@@ -120,6 +129,27 @@ impl Shared {
         met.entry(peer).or_default().extend(addresses);
     }
 
+    /// Discovery saw a peer, or saw it go.
+    async fn seen(&self, sighting: Sighting) {
+        match sighting {
+            Sighting::Found(peer, addresses) => {
+                self.met(peer, addresses.iter().copied());
+                self.net.know(Some(peer), addresses).await;
+            }
+            Sighting::Withdrawn(peer) => self.net.forget(peer).await,
+        }
+    }
+
+    /// Keeps where this agent can be reached, for people.
+    fn listens(&self, addr: SocketAddr, there: bool) {
+        debug!(%addr, there, "listening");
+        let mut all = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|known| *known != addr);
+        if there {
+            all.push(addr);
+        }
+    }
+
     /// A directory of this agent's own.
     pub fn directory(&self, name: &str) -> PathBuf {
         self.data_dir.join(name)
@@ -149,7 +179,16 @@ pub struct Runtime {
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Event>,
     discovery: Option<Discovery>,
+    /// What came while the disk was full.
+    deferred: VecDeque<Event>,
+    /// Answered when what came before them is durable and done.
+    asked: Vec<Question>,
+    stop_asked: Option<Stop>,
+    stopping: Option<Stopping>,
 }
+
+/// Answered when everything is flushed.
+type Stop = oneshot::Sender<()>;
 
 /// The parts that [`Runtime::new`] puts together.
 pub struct Parts {
@@ -167,6 +206,8 @@ pub struct Parts {
     pub tools: Option<Tools>,
     /// What persons asked for.
     pub jobs: JobBook,
+    /// Who waits for room on a disk.
+    pub room: Arc<Room>,
     /// What this agent says of itself.
     pub info: AgentInfo,
     /// Ends everything that runs beside the loop.
@@ -195,6 +236,7 @@ impl Runtime {
             net: parts.net,
             tools: parts.tools,
             jobs: parts.jobs,
+            room: parts.room,
             listening: Mutex::default(),
             met: Mutex::default(),
             info: Mutex::new(parts.info),
@@ -206,7 +248,17 @@ impl Runtime {
             started: Instant::now(),
             events,
         });
-        (Runtime { mesh, shared: Arc::clone(&shared), inbox, discovery }, shared)
+        let runtime = Runtime {
+            mesh,
+            shared: Arc::clone(&shared),
+            inbox,
+            discovery,
+            deferred: VecDeque::new(),
+            asked: Vec::new(),
+            stop_asked: None,
+            stopping: None,
+        };
+        (runtime, shared)
     }
 
     /// Replays what the disk remembers. Outputs of the replay run like any others.
@@ -216,7 +268,8 @@ impl Runtime {
         let inputs = [Input::Restore(records), Input::Local(info), Input::Tick];
         let now = self.shared.now();
         let outputs = inputs.into_iter().flat_map(|input| self.mesh.handle(now, input)).collect();
-        self.perform(outputs).await
+        // What is left when a stop was asked for meanwhile is decided again at the next start.
+        self.perform(outputs).await.map(|_left| ())
     }
 
     /// Runs until told to stop, or until the disk no longer keeps what it is told.
@@ -233,22 +286,32 @@ impl Runtime {
         let mut swept = Instant::now();
         loop {
             let mut outputs = Vec::new();
-            tokio::select! {
-                event = self.inbox.recv() => {
-                    let Some(event) = event else { return Ok(()) };
-                    if let Some(done) = self.take(event, &mut outputs).await {
-                        return self.stop(outputs, done).await;
-                    }
-                }
-                _ = tick.tick() => outputs.extend(self.tick()),
+            let first = match self.deferred.pop_front() {
+                Some(event) => Some(event),
+                None => tokio::select! {
+                    event = self.inbox.recv() => match event {
+                        Some(event) => Some(event),
+                        None => return Ok(()),
+                    },
+                    _ = tick.tick() => None,
+                },
+            };
+            match first {
+                Some(event) => self.take(event, &mut outputs).await,
+                None => outputs.extend(self.tick()),
             }
             for _ in 1..INPUTS_PER_COMMIT {
-                let Ok(event) = self.inbox.try_recv() else { break };
-                if let Some(done) = self.take(event, &mut outputs).await {
-                    return self.stop(outputs, done).await;
-                }
+                let next = self.deferred.pop_front().or_else(|| self.inbox.try_recv().ok());
+                let Some(event) = next else { break };
+                self.take(event, &mut outputs).await;
             }
-            self.perform(outputs).await?;
+            let left = self.perform(outputs).await?;
+            for question in std::mem::take(&mut self.asked) {
+                question(&self.mesh, self.shared.now());
+            }
+            if self.is_over(left.is_empty()).await? {
+                return self.end().await;
+            }
             if swept.elapsed() > SWEEP_EVERY {
                 swept = Instant::now();
                 self.sweep();
@@ -279,25 +342,16 @@ impl Runtime {
         Some(info.clone())
     }
 
-    /// Handles one event; a request to stop is returned.
-    async fn take(
-        &mut self,
-        event: Event,
-        outputs: &mut Vec<Output>,
-    ) -> Option<oneshot::Sender<()>> {
+    /// Handles one event; a request to stop is kept.
+    async fn take(&mut self, event: Event, outputs: &mut Vec<Output>) {
         let now = self.shared.now();
         match event {
             Event::Input(input) => outputs.extend(self.mesh.handle(now, input)),
             Event::Net(event) => self.on_net(event, outputs),
-            Event::Sighting(Sighting::Found(peer, addresses)) => {
-                self.shared.met(peer, addresses.iter().copied());
-                self.shared.net.know(Some(peer), addresses).await;
-            }
-            Event::Sighting(Sighting::Withdrawn(peer)) => self.shared.net.forget(peer).await,
-            Event::Ask(question) => question(&self.mesh, now),
-            Event::Stop(done) => return Some(done),
+            Event::Sighting(sighting) => self.shared.seen(sighting).await,
+            Event::Ask(question) => self.asked.push(question),
+            Event::Stop(done) => self.stop_asked = Some(done),
         }
-        None
     }
 
     fn on_net(&mut self, event: NetEvent, outputs: &mut Vec<Output>) {
@@ -316,25 +370,15 @@ impl Runtime {
             }
             NetEvent::Message(from, message) => Input::Received { from, message },
             NetEvent::Reached(peer, addr) => return self.shared.met(peer, [addr]),
-            NetEvent::Listening(addr) => {
-                debug!(%addr, "listening");
-                let mut all = self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner);
-                if !all.contains(&addr) {
-                    all.push(addr);
-                }
-                return;
-            }
-            NetEvent::NotListening(addr) => {
-                let mut all = self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner);
-                all.retain(|known| *known != addr);
-                return;
-            }
+            NetEvent::Listening(addr) => return self.shared.listens(addr, true),
+            NetEvent::NotListening(addr) => return self.shared.listens(addr, false),
         };
         outputs.extend(self.mesh.handle(now, input));
     }
 
-    /// Makes the records durable, then does everything else, in order.
-    async fn perform(&mut self, mut outputs: Vec<Output>) -> Result<(), StoreError> {
+    /// Makes the records durable, then does everything else, in order. Returns what was not done:
+    /// all of it, when the disk is full and a stop was asked for.
+    async fn perform(&mut self, mut outputs: Vec<Output>) -> Result<Vec<Output>, StoreError> {
         while let Some(at) = outputs.iter().position(|output| *output == Output::NeedIds) {
             outputs.remove(at);
             let ids = (0..IDS_BATCH).map(|_| AttemptId(rand::random())).collect();
@@ -348,95 +392,73 @@ impl Runtime {
                 Output::Erase(key) => state::erase(&mut batch, *key),
                 _ => {}
             }
-            if batch.bytes() > COMMIT_BYTES {
-                self.shared.store.kv.commit(std::mem::take(&mut batch)).await?;
+            if batch.bytes() > COMMIT_BYTES && !self.commit(std::mem::take(&mut batch)).await? {
+                return Ok(outputs);
             }
         }
-        if !batch.is_empty() {
-            self.shared.store.kv.commit(batch).await?;
+        if !batch.is_empty() && !self.commit(batch).await? {
+            return Ok(outputs);
         }
         for output in outputs {
-            self.effect(output).await;
+            effect(Arc::clone(&self.shared), output).await;
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
-    async fn effect(&self, output: Output) {
-        let shared = Arc::clone(&self.shared);
-        match output {
-            Output::Save(_) | Output::Erase(_) | Output::NeedIds => {} // done
-            Output::Send { to, message } => shared.net.send(to, message).await,
-            Output::Changed(job) => debug!(%job, "changed"),
-            Output::Cut(task) => owner::cut(shared, task),
-            Output::ReleasePiece { task, blob } => owner::release_piece(shared, task, blob),
-            Output::Fetch { attempt, task, from, result } => {
-                owner::fetch(shared, attempt, task, from, result);
-            }
-            Output::DropResult { task, result } => owner::drop_result(shared, task, result),
-            Output::Lower { task, reason } => owner::lower(shared, task, reason),
-            Output::Join(job) => owner::join(shared, job),
-            Output::JobOver(job) => owner::job_over(shared, job),
-            Output::TakeBack(job) => owner::take_back(shared, job),
-            Output::FetchHanded { job, from, result } => {
-                owner::fetch_handed(shared, job, from, result);
-            }
-            Output::StopHanded(job) => owner::stop_handed(&shared, job),
-            Output::HandedEnded(job) => {
-                let tasks = shared.tasks.clone();
-                tasks.spawn(owner::ended(shared, job));
-            }
-            Output::FetchSource { job, from, source } => {
-                custody::fetch_source(shared, job, from, source);
-            }
-            Output::BeginCustody(job) => custody::begin(shared, job),
-            Output::KeepResult(job) => custody::keep_result(shared, job),
-            Output::EndCustody { job, source, result } => {
-                custody::end(shared, job, source, result);
-            }
-            Output::FetchInput { attempt, owner, task: _, blob } => {
-                worker::fetch_input(shared, attempt, owner, blob);
-            }
-            Output::Run { attempt, owner, task, spec, input: _, blob } => {
-                worker::run(shared, attempt, owner, task, spec, blob);
-            }
-            Output::Discard { attempt, blob, result } => {
-                worker::discard(shared, attempt, blob, result);
-            }
-        }
-    }
-
+    /// Removes what nobody needs, and makes the ballast again where there is room.
     fn sweep(&self) {
         let (blobs, now) = (self.shared.store.blobs.clone(), self.shared.now());
-        self.shared.tasks.spawn_blocking(move || match blobs.sweep(now) {
-            Ok(swept) if swept.bytes > 0 => info!(bytes = swept.bytes, "unused blobs removed"),
-            Ok(_) => {}
-            Err(e) => error!("unused blobs cannot be removed: {e}"),
+        let room = Arc::clone(&self.shared.room);
+        self.shared.tasks.spawn_blocking(move || {
+            match blobs.sweep(now) {
+                Ok(swept) if swept.bytes > 0 => info!(bytes = swept.bytes, "unused blobs removed"),
+                Ok(_) => {}
+                Err(e) => error!("unused blobs cannot be removed: {e}"),
+            }
+            room.make_ballast();
         });
     }
+}
 
-    /// Says goodbye, ends running work, flushes, withdraws.
-    async fn stop(
-        mut self,
-        outputs: Vec<Output>,
-        done: oneshot::Sender<()>,
-    ) -> Result<(), StoreError> {
-        self.perform(outputs).await?;
-        let goodbye = self.mesh.handle(self.shared.now(), Input::StopNow);
-        let result = self.perform(goodbye).await;
-        self.shared.stop.cancel();
-        self.shared.tasks.close();
-        // Tasks may still report; nobody listens, and they must not wait for us.
-        self.inbox.close();
-        while self.inbox.try_recv().is_ok() {}
-        let grace = Duration::from_secs(self.shared.settings.stop_grace_s.max(1));
-        if tokio::time::timeout(grace, self.shared.tasks.wait()).await.is_err() {
-            error!("some work did not end in {grace:?}");
+async fn effect(shared: Arc<Shared>, output: Output) {
+    match output {
+        Output::Save(_) | Output::Erase(_) | Output::NeedIds => {} // done
+        Output::Send { to, message } => shared.net.send(to, message).await,
+        Output::Changed(job) => debug!(%job, "changed"),
+        Output::Cut(task) => owner::cut(shared, task),
+        Output::ReleasePiece { task, blob } => owner::release_piece(shared, task, blob),
+        Output::Fetch { attempt, task, from, result } => {
+            owner::fetch(shared, attempt, task, from, result);
         }
-        if let Some(discovery) = self.discovery.take() {
-            discovery.stop().await;
+        Output::DropResult { task, result } => owner::drop_result(shared, task, result),
+        Output::Lower { task, reason } => owner::lower(shared, task, reason),
+        Output::Join(job) => owner::join(shared, job),
+        Output::JobOver(job) => owner::job_over(shared, job),
+        Output::TakeBack(job) => owner::take_back(shared, job),
+        Output::FetchHanded { job, from, result } => {
+            owner::fetch_handed(shared, job, from, result);
         }
-        self.shared.net.close().await;
-        let _ = done.send(());
-        result
+        Output::StopHanded(job) => owner::stop_handed(&shared, job),
+        Output::HandedEnded(job) => {
+            let tasks = shared.tasks.clone();
+            tasks.spawn(owner::ended(shared, job));
+        }
+        Output::FetchSource { job, from, source } => {
+            custody::fetch_source(shared, job, from, source);
+        }
+        Output::BeginCustody(job) => custody::begin(shared, job),
+        Output::KeepResult(job) => custody::keep_result(shared, job),
+        Output::EndCustody { job, source, result } => {
+            custody::end(shared, job, source, result);
+        }
+        Output::FetchInput { attempt, owner, task: _, blob } => {
+            worker::fetch_input(shared, attempt, owner, blob);
+        }
+        Output::Run { attempt, owner, task, spec, input: _, blob } => {
+            worker::run(shared, attempt, owner, task, spec, blob);
+        }
+        Output::Discard { attempt, blob, result } => {
+            worker::discard(shared, attempt, blob, result);
+        }
     }
 }

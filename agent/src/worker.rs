@@ -8,12 +8,14 @@ use dmc_protocol::id::{AgentId, AttemptId, BlobRef, TaskId};
 use dmc_protocol::media::TaskSpec;
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, Failure, FailureKind, Progress, TaskResult};
-use dmc_store::{Import, StoreError, free_space};
+use dmc_store::{Import, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::Settings;
 use crate::media::{MediaError, run as ffmpeg};
 use crate::net::FetchError;
+use crate::room::{self, Disk};
 use crate::runtime::Shared;
 
 /// How often a worker says that it gets on while there is no other progress to tell.
@@ -109,18 +111,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// Refuses work that would not fit on the disk with what must stay free.
 pub fn room_for(shared: &Shared, dir: &Path, bytes: u64) -> Result<(), Failure> {
-    let Ok(free) = free_space(dir) else { return Ok(()) };
-    let reserve = shared.settings.disk_reserve_bytes;
-    let needed = bytes.saturating_add(reserve);
-    if free >= needed {
-        return Ok(());
-    }
-    let reason = format!(
-        "not enough room in {}: {needed} bytes are needed (of them {reserve} stay free), {free} \
-         are free",
-        dir.display()
-    );
-    Err(Failure::new(FailureKind::DiskFull, reason))
+    let checked = room::check(dir, bytes, shared.settings.disk_reserve_bytes);
+    checked.map_err(|e| Failure::new(FailureKind::DiskFull, chain(&e)))
 }
 
 /// Runs ffmpeg for an attempt and keeps what it made.
@@ -172,7 +164,8 @@ async fn encode(
     let tools = tools.ok_or_else(|| Failure::new(FailureKind::Internal, "no ffmpeg here"))?;
     let input = shared.store.blobs.path(blob.id).map_err(|e| internal(&e))?;
     let work_dir = shared.directory("work").join(attempt.to_string());
-    std::fs::create_dir_all(&work_dir).map_err(|e| internal(&e))?;
+    let made = std::fs::create_dir_all(&work_dir);
+    made.map_err(|e| encode_failed(&MediaError::io("write", &work_dir, e)))?;
     let _removed_at_end = WorkDir(&work_dir);
 
     let (teller, mut told) = tokio::sync::watch::channel(None);
@@ -295,9 +288,17 @@ pub fn release(shared: &Shared, blob: BlobRef, holder: &str) {
     }
 }
 
-/// What this agent says of itself, when its free disk changed enough to be said again.
+/// Bytes that the agent's work may take: what the disk has beside what stays free, and what the
+/// quota leaves.
+pub fn usable_disk(settings: &Settings, store: &Store, data_dir: &Path) -> u64 {
+    let usable = Disk::of(data_dir).map_or(0, |disk| disk.usable(settings.disk_reserve_bytes));
+    usable.min(settings.blob_quota_bytes.saturating_sub(store.blobs.usage()))
+}
+
+/// What this agent says of itself, when its free disk changed enough to be said again. The less is
+/// free, the sooner a change is told.
 pub fn refresh_free_disk(shared: &Shared) -> Option<AgentInfo> {
-    let free = free_space(&shared.data_dir).ok()?;
+    let free = usable_disk(&shared.settings, &shared.store, &shared.data_dir);
     let mut info = shared.info.lock().unwrap_or_else(PoisonError::into_inner);
     let said = info.free_disk_bytes;
     if free.abs_diff(said) <= said / FREE_DISK_STEP {

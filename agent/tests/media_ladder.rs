@@ -185,7 +185,9 @@ async fn convert(
         }
     }
     let out = dir.join(format!("result.{}", plan.join.container.extension()));
-    join::join(tools, &plan, source, &results, &out, |_| {}, &cancel).await?;
+    let desk = dir.join("desk");
+    std::fs::create_dir(&desk).unwrap();
+    join::join(tools, &plan, source, &results, &out, &desk, &cancel).await?;
     verify::verify_output(tools, &plan, &probed, &results, &out, &cancel).await?;
     Ok((plan, out))
 }

@@ -53,6 +53,9 @@ fn print(client: &Client, status: &StatusView) {
     line("work", format!("{} of {} slots busy{paused}", status.running, status.slots));
     line("jobs", format!("{} active", status.jobs_active));
     line("free disk", show::bytes(status.free_disk_bytes));
+    if let Some(why) = &status.waiting {
+        line("waits", show::clean(why));
+    }
 }
 
 pub(crate) async fn pause(client: &Client, pause: bool) -> anyhow::Result<End> {

@@ -20,6 +20,10 @@ use super::views::{
     AttemptView, CapabilitiesView, JobView, PeerView, StatusView, TaskView, WorkerView,
 };
 
+/// Why this agent does not bid.
+const NO_ROOM: &str = "waiting for room: a task did not fit on this disk, so nothing is taken on \
+                       for now";
+
 /// A moment as RFC 3339 text.
 fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
@@ -27,11 +31,12 @@ fn rfc3339(ms: i64) -> String {
 
 /// This agent; `None` while it stops.
 pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
-    let (running, paused, peers, jobs_active) = shared
+    let (running, paused, peers, jobs_active, no_room) = shared
         .ask(|mesh, _| {
             let connected = mesh.peers().connected().len().saturating_sub(1);
             let active = mesh.jobs().iter().filter(|job| !job.record.state.is_over()).count();
-            (mesh.work().running(), mesh.work().is_paused(), connected, active)
+            let work = mesh.work();
+            (work.running(), work.is_paused(), connected, active, work.is_disk_full())
         })
         .await?;
     let info = shared.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -47,6 +52,7 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
         running,
         jobs_active,
         free_disk_bytes: info.free_disk_bytes,
+        waiting: shared.room.state().or_else(|| no_room.then(|| NO_ROOM.to_owned())),
         door: "open: every agent on the link is a member".to_owned(),
     })
 }
@@ -126,7 +132,7 @@ pub async fn jobs(shared: &Arc<Shared>) -> Option<Vec<JobView>> {
         requests
             .into_iter()
             .zip(cores.await?)
-            .map(|(request, core)| assemble(request, core))
+            .map(|(request, core)| assemble(shared, request, core))
             .collect(),
     )
 }
@@ -135,7 +141,7 @@ pub async fn jobs(shared: &Arc<Shared>) -> Option<Vec<JobView>> {
 pub async fn job(shared: &Arc<Shared>, id: JobId) -> Option<JobView> {
     let core = shared.ask(move |mesh, now| facts_of(mesh, now, id, true)).await?;
     let request = shared.jobs.with(id, |entry| entry.request.clone())?;
-    Some(assemble(request, core))
+    Some(assemble(shared, request, core))
 }
 
 fn facts_of(mesh: &Mesh, now: Time, id: JobId, with_tasks: bool) -> Core {
@@ -303,7 +309,7 @@ fn task_view(mesh: &Mesh, task: &Task, source: bool) -> TaskView {
     }
 }
 
-fn assemble(request: Request, mut core: Core) -> JobView {
+fn assemble(shared: &Shared, request: Request, mut core: Core) -> JobView {
     let mut errors = request.errors.clone();
     let handed = core.handed.take();
     if let Some(handed) = handed.as_ref().filter(|handed| handed.stands.is_some()) {
@@ -314,6 +320,12 @@ fn assemble(request: Request, mut core: Core) -> JobView {
         }
     }
     let stands = handed.as_ref().and_then(|handed| handed.stands);
+    let over = request.cancelled
+        || request.phase == Phase::Over
+        || core.state.as_ref().is_some_and(JobState::is_over);
+    let no_room = if over { None } else { shared.room.job(request.id) };
+    let waits_for_room = no_room.is_some();
+    core.waiting = no_room.or(core.waiting);
     let (status, phase) = match &core.state {
         _ if !errors.is_empty() => ("finished_with_errors", "over"),
         _ if request.cancelled => ("cancelled", "over"),
@@ -322,6 +334,7 @@ fn assemble(request: Request, mut core: Core) -> JobView {
             stands.unwrap_or_default()
         }
         None if request.phase == Phase::HandedOver => ("to_do", "handing_over"),
+        None if waits_for_room => ("to_do", "waiting"),
         None => ("to_do", "planning"),
         Some(JobState::Done) => ("finished_successful", "over"),
         Some(JobState::Cancelled) => ("cancelled", "over"),
@@ -329,6 +342,7 @@ fn assemble(request: Request, mut core: Core) -> JobView {
             errors.clone_from(reasons);
             ("finished_with_errors", "over")
         }
+        Some(JobState::Joining) if waits_for_room => ("in_progress", "waiting"),
         Some(JobState::Joining) => (
             "in_progress",
             match request.phase {

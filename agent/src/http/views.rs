@@ -28,8 +28,11 @@ pub struct StatusView {
     pub running: usize,
     /// Jobs that are not over.
     pub jobs_active: usize,
-    /// Free bytes where it keeps its state.
+    /// Bytes that its work may still take, beside what stays free.
     pub free_disk_bytes: u64,
+    /// Why it does nothing new, or nothing for others.
+    #[serde(default)]
+    pub waiting: Option<String>,
     /// Who may join: every agent on the link, for now.
     pub door: String,
 }
@@ -55,7 +58,7 @@ pub struct PeerView {
     pub slots: u32,
     /// Whether its person paused it.
     pub paused: bool,
-    /// Free bytes where it keeps its state.
+    /// Bytes that its work may still take, beside what stays free.
     pub free_disk_bytes: u64,
 }
 

@@ -56,9 +56,9 @@ pub fn keep(tools: &Tools, cache: &Path, found: &Capabilities) {
 type Key = (String, u64, u128, String);
 
 fn key(tools: &Tools) -> Option<Key> {
-    let meta = std::fs::metadata(&tools.ffmpeg).ok()?;
+    let meta = std::fs::metadata(tools.ffmpeg.path()).ok()?;
     let modified = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    let path = tools.ffmpeg.display().to_string();
+    let path = tools.ffmpeg.path().display().to_string();
     Some((path, meta.len(), modified.as_nanos(), env!("CARGO_PKG_VERSION").to_owned()))
 }
 

@@ -130,8 +130,12 @@ impl MediaError {
     pub fn is_disk_full(&self) -> bool {
         match self {
             MediaError::DiskFull { .. } => true,
-            MediaError::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
-            MediaError::Failed { stderr, .. } => stderr.contains("No space left on device"),
+            MediaError::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            MediaError::Failed { stderr, .. } => ["No space left on device", "Disk quota exceeded"]
+                .iter()
+                .any(|words| stderr.contains(words)),
             _ => false,
         }
     }

@@ -11,12 +11,13 @@ use super::boxes;
 use super::error::MediaError;
 use super::plan::{Origin, Plan};
 use super::priming;
-use super::run::{self, Args, Call, Progress, Tools};
+use super::run::{self, Args, Call, Tools};
 use super::streams::StreamKind;
 use super::timeline::{self, Timeline};
 use super::work::TaskOutput;
 
-/// Writes the joined file to `out`. `results` are those of the plan's tasks, in their order.
+/// Writes the joined file to `out`. `results` are those of the plan's tasks, in their order. `desk`
+/// is an empty directory for links, lists and other small files; the caller removes it.
 ///
 /// # Errors
 /// When a result is missing, ffmpeg fails, or the disk is full.
@@ -26,7 +27,7 @@ pub async fn join(
     source: &Path,
     results: &[TaskOutput],
     out: &Path,
-    progress: impl FnMut(Progress) + Send,
+    desk: &Path,
     cancel: &CancellationToken,
 ) -> Result<(), MediaError> {
     if results.len() != plan.tasks.len() {
@@ -37,20 +38,17 @@ pub async fn join(
         return super::picture::finish(source, &results[0].media, out).await;
     }
     let timeline = timeline::read(plan, results).await?;
-    // Links and a list only: nothing large is copied.
-    let desk =
-        tempfile::tempdir().map_err(|e| MediaError::io("write", &std::env::temp_dir(), e))?;
     let list = match &timeline {
-        Some(timeline) => Some(write_list(plan, results, timeline, desk.path()).await?),
+        Some(timeline) => Some(write_list(plan, results, timeline, desk).await?),
         None => None,
     };
-    let covers = extract_covers(tools, plan, source, desk.path(), cancel).await?;
-    let delays = priming::corrections(tools, plan, source, results, desk.path(), cancel).await?;
+    let covers = extract_covers(tools, plan, source, desk, cancel).await?;
+    let delays = priming::corrections(tools, plan, source, results, desk, cancel).await?;
     let parts =
         Parts { timeline: timeline.as_ref(), list: list.as_deref(), covers: &covers, delays };
     let args = arguments(plan, source, results, &parts, out);
     let call = Call::new("joining the result", &tools.ffmpeg, args);
-    run::with_progress(call, progress, cancel).await?;
+    run::with_progress(call, |_| {}, cancel).await?;
     if plan.join.container == Container::Mp4 {
         boxes::turn(out, plan.join.orientation).await?;
     }

@@ -114,24 +114,6 @@ fn sync_directory(_of: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Fails when a file of that size would leave less than `reserve` bytes free where `dest` is to be.
-/// A file system that does not say how much is free is tried: a write that fails says so.
-///
-/// # Errors
-/// [`MediaError::DiskFull`].
-pub fn check_space(dest: &Path, bytes: u64, reserve: u64) -> Result<(), MediaError> {
-    let directory = match dest.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let free = dmc_store::free_space(directory).unwrap_or(u64::MAX);
-    let needed = bytes.saturating_add(reserve);
-    if free < needed {
-        return Err(MediaError::DiskFull { path: directory.to_owned(), needed, free });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,16 +147,5 @@ mod tests {
         std::fs::write(&temp, "one").unwrap();
         assert!(publish(&temp, &source, &source, true).is_err());
         assert_eq!(std::fs::read_to_string(&source).unwrap(), "source");
-    }
-
-    #[test]
-    fn no_room_is_said_before_work_starts() {
-        let dir = tempfile::tempdir().unwrap();
-        let dest = dir.path().join("x");
-        check_space(&dest, 1, 1 << 20).unwrap();
-        assert!(matches!(
-            check_space(&dest, u64::MAX / 2, 1 << 20),
-            Err(MediaError::DiskFull { .. })
-        ));
     }
 }

@@ -39,6 +39,11 @@ impl Program {
     pub fn at(path: impl Into<PathBuf>) -> Program {
         Program { path: path.into(), agent: None }
     }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// The programs that do the work.

@@ -56,7 +56,14 @@ pub fn fetch(
         match decided {
             Decided::Good => shared.tell(Input::ResultGood { attempt, task }).await,
             Decided::Bad(failure) => {
-                warn!(%task, worker = %from.short(), "result refused: {}", failure.reason);
+                if failure.kind == FailureKind::DiskFull {
+                    // The worker lists it again, and then it is fetched again.
+                    if !shared.room.wait(task.job, &failure.reason, &token).await {
+                        return;
+                    }
+                } else {
+                    warn!(%task, worker = %from.short(), "result refused: {}", failure.reason);
+                }
                 if failure.kind.blames() {
                     release_part(&shared, task, result).await;
                 } // else it is fetched again, and what came of it is kept
@@ -100,7 +107,8 @@ async fn fetch_and_verify(
     if result.proof.bytes > PROOF_BYTES_MAX {
         return bad(FailureKind::Verify, "the proof is larger than any film needs".to_owned());
     }
-    if let Err(failure) = room_for(shared, &shared.data_dir, result.media.bytes) {
+    let is_here = shared.store.blobs.contains(result.media.id);
+    if !is_here && let Err(failure) = room_for(shared, &shared.data_dir, result.media.bytes) {
         return Decided::Bad(failure);
     }
     let holder = part_holder(task);

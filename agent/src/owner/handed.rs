@@ -231,7 +231,8 @@ async fn plan(shared: &Arc<Shared>, job: JobId) -> Result<(), Trouble> {
     let request = shared.jobs.with(job, |entry| entry.request.clone()).ok_or(Trouble::Cancelled)?;
     let planned = intake::make_plan(shared, &request, None).await;
     let planned = planned.map_err(|e| Trouble::own(chain(&e)))?;
-    shared.jobs.save_plan(job, planned).map_err(|e| Trouble::own(e.to_string()))?;
+    let saved = shared.jobs.save_plan(job, planned).await;
+    saved.map_err(|e| Trouble::own(e.to_string()))?;
     Ok(())
 }
 
@@ -257,6 +258,7 @@ async fn publish_copy(
     match publish_result(shared, scene, job, temp, proof).await {
         Ok(()) => Ok(()),
         Err(Ended::Cancelled) => Err(Trouble::Cancelled),
+        Err(Ended::Full(why)) => Err(Trouble::Bad(Failure::new(FailureKind::DiskFull, why))),
         Err(Ended::Failed(error) | Ended::Suspect(_, error)) => Err(Trouble::own(error)),
     }
 }

@@ -11,13 +11,14 @@ use tracing::debug;
 use crate::jobs::{Phase, Proof};
 use crate::media::run::TaskOutput;
 use crate::media::{MediaError, join as joining, publish, verify};
+use crate::room;
 use crate::runtime::Shared;
 use crate::worker::chain;
 
 use super::check::linked;
 use super::{Scene, demote, fail, scene};
 
-/// Joins the results, verifies the whole, publishes it.
+/// Joins the results, verifies the whole, publishes it. While a disk is full this waits.
 pub fn join(shared: Arc<Shared>, job: JobId) {
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
@@ -29,41 +30,62 @@ pub fn join(shared: Arc<Shared>, job: JobId) {
         if is_published(&shared, &scene, job) {
             return shared.tell(Input::Joined(job)).await;
         }
-        let temp = publish::temp_path(&scene.output, &job.to_string());
-        let joined = tokio::select! {
-            joined = join_and_verify(&shared, &scene, job, &temp) => joined,
-            () = scene.token.cancelled() => Err(Ended::Cancelled),
-        };
-        // From here on nothing is cut short: the file gets its name, and that is kept, or not.
-        let published = match joined {
-            Ok(proof) => publish_result(&shared, &scene, job, &temp, proof).await,
-            Err(ended) => Err(ended),
-        };
-        match published {
-            Ok(()) => shared.tell(Input::Joined(job)).await,
-            Err(ended) => {
-                let _ = std::fs::remove_file(&temp);
-                match ended {
-                    Ended::Cancelled => debug!(%job, "joining was cancelled"),
-                    Ended::Failed(error) => fail(&shared, job, error).await,
-                    Ended::Suspect(task, why) => {
-                        demote(&shared, &scene, task, scene.spec(task.index), &why).await;
+        let ended = loop {
+            match make_result(&shared, &scene, job).await {
+                Ok(()) => return shared.tell(Input::Joined(job)).await,
+                Err(Ended::Full(why)) => {
+                    if !shared.room.wait(job, &why, &scene.token).await {
+                        break Ended::Cancelled;
                     }
                 }
+                Err(ended) => break ended,
+            }
+        };
+        match ended {
+            Ended::Cancelled | Ended::Full(_) => debug!(%job, "joining was cancelled"),
+            Ended::Failed(error) => fail(&shared, job, error).await,
+            Ended::Suspect(task, why) => {
+                demote(&shared, &scene, task, scene.spec(task.index), &why).await;
             }
         }
     });
 }
 
+/// One try. What it wrote is gone unless it got its name.
+async fn make_result(shared: &Arc<Shared>, scene: &Scene, job: JobId) -> Result<(), Ended> {
+    let temp = publish::temp_path(&scene.output, &job.to_string());
+    let desk = shared.directory("work").join(format!("join-{job}"));
+    let joined = tokio::select! {
+        joined = join_and_verify(shared, scene, job, &temp, &desk) => joined,
+        () = scene.token.cancelled() => Err(Ended::Cancelled),
+    };
+    let _ = std::fs::remove_dir_all(&desk);
+    // From here on nothing is cut short: the file gets its name, and that is kept, or not.
+    let published = match joined {
+        Ok(proof) => publish_result(shared, scene, job, &temp, proof).await,
+        Err(ended) => Err(ended),
+    };
+    if published.is_err() {
+        let _ = std::fs::remove_file(&temp);
+    }
+    published
+}
+
 pub(super) enum Ended {
     Cancelled,
+    /// A disk is full: nobody's fault, and it passes.
+    Full(String),
     Failed(String),
     Suspect(TaskId, String),
 }
 
 impl From<MediaError> for Ended {
     fn from(error: MediaError) -> Ended {
-        if error.is_cancelled() { Ended::Cancelled } else { Ended::Failed(chain(&error)) }
+        match () {
+            () if error.is_cancelled() => Ended::Cancelled,
+            () if error.is_disk_full() => Ended::Full(chain(&error)),
+            () => Ended::Failed(chain(&error)),
+        }
     }
 }
 
@@ -113,6 +135,7 @@ async fn join_and_verify(
     scene: &Scene,
     job: JobId,
     temp: &Path,
+    desk: &Path,
 ) -> Result<Proof, Ended> {
     let phase = async |phase: Phase| {
         let _ = shared.jobs.change(job, |request| request.phase = phase).await;
@@ -129,7 +152,11 @@ async fn join_and_verify(
     });
     let results = results.collect::<Result<Vec<_>, _>>()?;
     let (tools, token) = (&scene.tools, &scene.token);
-    joining::join(tools, plan, &scene.input, &results, temp, |_| {}, token).await?;
+    let bytes = parts.iter().map(|part| part.media.bytes).sum();
+    let dir = scene.output.parent().unwrap_or(Path::new("/"));
+    room::check(dir, bytes, shared.settings.disk_reserve_bytes)?;
+    std::fs::create_dir_all(desk).map_err(|e| MediaError::io("write", desk, e))?;
+    joining::join(tools, plan, &scene.input, &results, temp, desk, token).await?;
     phase(Phase::Verifying).await;
     let probe = &scene.planned.probe;
     let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;

@@ -7,6 +7,7 @@ use dmc_protocol::media::TaskSpec;
 use dmc_protocol::mesh::Input;
 use tracing::info;
 
+use crate::intake::no_plan;
 use crate::jobs::Planned;
 use crate::media::plan::{self, Demotion};
 use crate::runtime::Shared;
@@ -69,8 +70,8 @@ pub(super) async fn demote(
     }
     let rung = plan.rung;
     let next = Planned { probe: planned.probe.clone(), plan };
-    if let Err(e) = shared.jobs.save_plan(task.job, next) {
-        return fail(shared, task.job, format!("cannot save the plan: {e}")).await;
+    if let Err(e) = shared.jobs.save_plan(task.job, next).await {
+        return fail(shared, task.job, no_plan(&e)).await;
     }
     let noted = shared.jobs.change(task.job, |request| {
         request.note(note);
