@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use dmc_store::{Batch, BlobLimits, Import, Kv, Manifest, Store, Table};
+use dmc_store::{Batch, BlobLimits, Entry, Import, Kv, Manifest, Store, StoreError, Table};
 
 use crate::{MIB, bytes, child};
 
 #[test]
 fn child_commits() {
     let Some(dir) = child::directory() else { return };
-    let kv = Kv::open(&dir).unwrap();
-    let start = kv.scan(Table::Jobs, b"", None, usize::MAX).unwrap().len() as u32;
+    commit_until_stopped(&Kv::open(&dir).unwrap());
+}
+
+/// Commits from four threads, and says each key once it is acknowledged.
+pub fn commit_until_stopped(kv: &Kv) {
+    let start = page_through(kv, Table::Jobs).unwrap().len() as u32;
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let kv = &kv;
             scope.spawn(move || {
                 for number in start.. {
                     let key = [[thread; 4], number.to_be_bytes()].concat();
@@ -36,18 +39,53 @@ fn hex(key: &[u8]) -> String {
 
 /// What was acknowledged is there, batches are whole, and values are what was put.
 pub fn check_commits(dir: &Path, acknowledged: &mut BTreeSet<String>, lines: Vec<String>) {
+    let harm = find_harm(dir, acknowledged, lines);
+    assert_eq!(harm, None);
+}
+
+/// The same, but says what is wrong.
+pub fn find_harm(
+    dir: &Path,
+    acknowledged: &mut BTreeSet<String>,
+    lines: Vec<String>,
+) -> Option<String> {
     // A line that was cut short was not read as an acknowledgement by anyone.
     acknowledged.extend(lines.into_iter().filter(|line| line.len() == 16));
-    let kv = Kv::open(dir).unwrap();
-    let keys = |table, len| -> BTreeSet<String> {
-        let entries = kv.scan(table, b"", None, usize::MAX).unwrap();
-        assert!(entries.iter().all(|(key, value)| *value == bytes(len, key[0])));
-        entries.iter().map(|(key, _)| hex(key)).collect()
+    let kv = match Kv::open(dir) {
+        Ok(kv) => kv,
+        Err(e) => return Some(format!("it does not open: {e:?}")),
     };
-    let (jobs, tasks) = (keys(Table::Jobs, 300), keys(Table::Tasks, 3000));
-    assert_eq!(jobs, tasks, "a batch was torn");
-    let lost: Vec<_> = acknowledged.difference(&jobs).collect();
-    assert!(lost.is_empty(), "lost {lost:?}");
+    let mut keys = [Table::Jobs, Table::Tasks].map(|_| BTreeSet::new());
+    for (n, (table, len)) in [(Table::Jobs, 300), (Table::Tasks, 3000)].into_iter().enumerate() {
+        let entries = match page_through(&kv, table) {
+            Ok(entries) => entries,
+            Err(e) => return Some(format!("it does not read: {e:?}")),
+        };
+        for (key, value) in entries {
+            if value != bytes(len, key[0]) {
+                return Some(format!("{} has another value", hex(&key)));
+            }
+            keys[n].insert(hex(&key));
+        }
+    }
+    if keys[0] != keys[1] {
+        return Some("a batch was torn".to_owned());
+    }
+    let lost: Vec<_> = acknowledged.difference(&keys[0]).collect();
+    let (count, all) = (lost.len(), acknowledged.len());
+    (count > 0).then(|| format!("{count} of {all} are lost, among them {}", lost[0]))
+}
+
+fn page_through(kv: &Kv, table: Table) -> Result<Vec<Entry>, StoreError> {
+    let mut all: Vec<Entry> = Vec::new();
+    loop {
+        let last = all.last().map(|(key, _)| key.clone());
+        let page = kv.scan(table, b"", last.as_deref(), usize::MAX)?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
 }
 
 #[test]

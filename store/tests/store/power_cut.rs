@@ -2,8 +2,10 @@
 //! there afterwards, the rest is not. Needs root, loop devices and python3; skipped without.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+
+use dmc_store::Kv;
 
 use crate::{child, crash};
 
@@ -21,70 +23,141 @@ fn run(words: &[&str]) {
     assert!(works(words), "{words:?} failed");
 }
 
-#[test]
-fn acknowledged_state_survives_power_cuts() {
+/// How many power cuts a test makes: `DMC_POWER_CUTS`, or a few.
+fn cuts() -> usize {
+    std::env::var("DMC_POWER_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+}
+
+/// Runs one of the tests below in a mount namespace, whose mounts are gone with it, however the
+/// test ends; what it printed, or none where there can be no power cuts.
+fn with_mounts(test: &str) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
-    // Mounts in a namespace of its own are gone with it, however the test ends.
     let program = ["unshare", "-m", "--propagation", "private"];
-    let output = child::command(&program, "power_cut::child_cuts_power", dir.path()).output();
+    let output = child::command(&program, test, dir.path()).output();
     let Ok(output) = output else {
         println!("skipped: unshare is missing");
-        return;
+        return None;
     };
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if text.contains("skipped") || text.is_empty() {
         println!("skipped: power cuts need root, loop devices, mkfs.ext4 and python3");
-        return;
+        return None;
     }
-    assert!(output.status.success() && text.contains("all checked"), "{output:?}");
+    assert!(output.status.success() && text.contains("power cuts: "), "{output:?}");
+    let line = text.lines().find(|line| line.starts_with("power cuts: "));
+    println!("{}", line.unwrap_or_default());
+    Some(text)
+}
+
+#[test]
+fn acknowledged_state_survives_power_cuts() {
+    with_mounts("power_cut::child_cuts_power");
+}
+
+/// The negative control: the same cuts, without the one fsync that sled does not do.
+#[test]
+fn without_the_fsync_power_cuts_lose_acknowledged_state() {
+    let Some(text) = with_mounts("power_cut::child_cuts_power_without_fsync") else { return };
+    assert!(text.contains("harm: "), "the check cannot fail: {text}");
+}
+
+/// An ext4 image whose power can be cut.
+struct Disk {
+    image: String,
+    at: PathBuf,
+}
+
+impl Disk {
+    /// None where there can be none.
+    fn mount(dir: &Path) -> Option<Disk> {
+        let (image, at) = (dir.join("image"), dir.join("disk"));
+        std::fs::create_dir(&at).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+        let disk = Disk { image: image.to_str().unwrap().to_owned(), at };
+        let made = works(&["python3", "-V"]) && works(&["mkfs.ext4", "-qF", &disk.image]);
+        if made && works(&disk.mounting()) {
+            return Some(disk);
+        }
+        println!("\nskipped");
+        None
+    }
+
+    fn mounting(&self) -> [&str; 5] {
+        ["mount", "-o", "loop", &self.image, self.at.to_str().unwrap()]
+    }
+
+    /// Runs a child until it said so many lines, cuts the power and mounts the disk again.
+    fn cut(&self, until: (usize, &str), test: &str, dir: &Path) -> Vec<String> {
+        let lines = child::stop_after(until, test, dir, |child: &mut Child| {
+            run(&["kill", "-STOP", &child.id().to_string()]);
+            run(&["python3", "-c", CUT, self.at.to_str().unwrap()]);
+            child.kill().unwrap();
+        });
+        run(&["umount", self.at.to_str().unwrap()]);
+        run(&self.mounting());
+        lines
+    }
 }
 
 #[test]
 fn child_cuts_power() {
     let Some(dir) = child::directory() else { return };
-    let (image, disk) = (dir.join("image"), dir.join("disk"));
-    std::fs::create_dir(&disk).unwrap();
-    std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
-    let (image, disk_text) = (image.to_str().unwrap(), disk.to_str().unwrap());
-    let mount = ["mount", "-o", "loop", image, disk_text];
-    if !works(&["python3", "-V"]) || !works(&["mkfs.ext4", "-qF", image]) || !works(&mount) {
-        println!("\nskipped");
-        return;
+    let Some(disk) = Disk::mount(&dir) else { return };
+    let (cuts, mut states) = (cuts(), 0);
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..cuts {
+        let at = disk.at.join(format!("round-{round}"));
+        match round % 4 {
+            // The same database lives on through all rounds.
+            0 | 2 => {
+                let (until, kv) = ((1 + round * 53 % 307, "ack "), disk.at.join("kv"));
+                let lines = disk.cut(until, "crash::child_commits", &kv);
+                states += lines.len();
+                crash::check_commits(&kv, &mut acknowledged, lines);
+            }
+            1 => {
+                let until = (1 + round / 4 % 7, "saved ");
+                let lines = disk.cut(until, "crash::child_transfers", &at);
+                states += lines.len();
+                crash::check_transfer(&at, &lines);
+                crash::complete_transfer(&at);
+            }
+            _ => {
+                let until = (1 + round * 11 % 41, "stored ");
+                let lines = disk.cut(until, "crash::child_stores_results", &at);
+                states += lines.len();
+                crash::check_results(&at, &lines);
+            }
+        }
+        // It would be full after some hundred rounds.
+        let _none = std::fs::remove_dir_all(&at);
     }
-    let cut = |child: &mut Child| {
-        run(&["kill", "-STOP", &child.id().to_string()]);
-        run(&["python3", "-c", CUT, disk_text]);
-        child.kill().unwrap();
-    };
-    let remount = || {
-        run(&["umount", disk_text]);
-        run(&mount);
-    };
-    cut_commits(&disk.join("kv"), cut, remount);
-    for lines in [1, 3] {
-        let dir = disk.join(format!("transfer-{lines}"));
-        let until = (lines, "saved ");
-        let lines = child::stop_after(until, "crash::child_transfers", &dir, cut);
-        remount();
-        crash::check_transfer(&dir, &lines);
-        crash::complete_transfer(&dir);
-    }
-    for lines in [1, 10, 40] {
-        let dir = disk.join(format!("results-{lines}"));
-        let until = (lines, "stored ");
-        let lines = child::stop_after(until, "crash::child_stores_results", &dir, cut);
-        remount();
-        crash::check_results(&dir, &lines);
-    }
-    println!("\nall checked");
+    println!("\npower cuts: {cuts}, states acknowledged: {states}, lost: 0");
 }
 
-fn cut_commits(dir: &Path, cut: impl Fn(&mut Child), remount: impl Fn()) {
-    let mut acknowledged = BTreeSet::new();
-    for round in 0..5 {
-        let until = (7 + round * 53, "ack ");
-        let lines = child::stop_after(until, "crash::child_commits", dir, &cut);
-        remount();
-        crash::check_commits(dir, &mut acknowledged, lines);
+#[test]
+fn child_commits_without_fsync() {
+    let Some(dir) = child::directory() else { return };
+    crash::commit_until_stopped(&Kv::open_without_fsync(&dir).unwrap());
+}
+
+#[test]
+fn child_cuts_power_without_fsync() {
+    let Some(dir) = child::directory() else { return };
+    let Some(disk) = Disk::mount(&dir) else { return };
+    let (mut harmed, mut example) = (0, String::new());
+    for round in 0..cuts() {
+        // What harms one round must not harm the next.
+        let (kv, mut acknowledged) = (disk.at.join(format!("kv-{round}")), BTreeSet::new());
+        let until = (1 + round * 53 % 307, "ack ");
+        let lines = disk.cut(until, "power_cut::child_commits_without_fsync", &kv);
+        if let Some(harm) = crash::find_harm(&kv, &mut acknowledged, lines) {
+            (harmed, example) = (harmed + 1, harm);
+        }
+        let _gone = std::fs::remove_dir_all(&kv);
+    }
+    println!("\npower cuts: {} without fsync, harmed: {harmed}", cuts());
+    if harmed > 0 {
+        println!("harm: {example}");
     }
 }
