@@ -74,3 +74,11 @@ pub fn part(a: usize, b: usize) {
 pub fn join(a: usize, b: usize) {
     must(&format!("nft delete table bridge part_{a}_{b}"));
 }
+
+/// Makes the cable to a host slow, 16 Mbit/s each way, or as fast as before.
+pub fn slow(n: usize, on: bool) {
+    let what = if on { "replace" } else { "del" };
+    let how = if on { "tbf rate 16mbit burst 64kb latency 50ms" } else { "" };
+    must(&format!("tc qdisc {what} dev port{n} root {how}"));
+    must(&format!("tc -n h{n} qdisc {what} dev eth0 root {how}"));
+}

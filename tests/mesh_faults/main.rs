@@ -5,14 +5,20 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 mod apart;
+mod away;
 mod blobs;
+mod disks;
 mod faults;
+mod handover;
 mod host;
 mod link;
 mod mesh;
+mod moments;
+mod power;
 mod rain;
 mod redo;
 mod report;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the other tests from outside use the rest of it")]
 mod support;
+mod watch;

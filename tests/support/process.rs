@@ -182,6 +182,15 @@ pub struct Process {
     started: u64,
 }
 
+impl Process {
+    /// Whether it still runs. One that ended and was not asked for its result does not.
+    pub fn still_runs(&self) -> bool {
+        let same = look(self.id).is_some_and(|(_, now)| now.started == self.started);
+        let state = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
+        same && !state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    }
+}
+
 /// Everything that a process started, directly or not.
 pub fn descendants(root: u32) -> Vec<Process> {
     let mut children: BTreeMap<u32, Vec<Process>> = BTreeMap::new();

@@ -1,0 +1,224 @@
+//! Agents that are away for a while: owners, sleepers, and those that come back elsewhere.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::apart::{apart, ordinary};
+use super::link;
+use super::mesh::{JOB_LIMIT, MEETING_LIMIT, Mesh};
+use super::watch::{Watch, wait_until};
+use crate::support::dmc::Job;
+use crate::support::process::pull_plug;
+use crate::support::zoo;
+
+/// Work that takes its time: some ten segments of a second or more each.
+const SLOW: &[&str] =
+    &["--codec", "h264", "--encoder-speed", "slow", "--crf", "18", "--segment-seconds", "4"];
+/// Workers finish what they hold within this time.
+const WORK_LIMIT: Duration = Duration::from_secs(180);
+
+/// How often each task was started, by any agent, and how often it was finished.
+fn runs(mesh: &Mesh) -> BTreeMap<String, (usize, usize)> {
+    let mut all: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for line in
+        mesh.hosts.iter().flat_map(|h| h.log().lines().map(str::to_owned).collect::<Vec<_>>())
+    {
+        let Some((before, after)) = line.split_once("task=") else { continue };
+        let task = after.split(' ').next().unwrap_or_default().to_owned();
+        let count = all.entry(task).or_default();
+        count.0 += usize::from(before.contains(" starts "));
+        count.1 += usize::from(before.contains(" finished "));
+    }
+    all
+}
+
+/// The tasks that a host finished so far.
+fn finished_by(mesh: &Mesh, n: usize) -> Vec<String> {
+    let log = mesh.hosts[n].log();
+    let lines = log.lines().filter(|line| line.contains(" finished "));
+    lines
+        .filter_map(|line| Some(line.split_once("task=")?.1.split(' ').next()?.to_owned()))
+        .collect()
+}
+
+fn committed(job: &Job) -> Vec<String> {
+    let tasks = job.tasks().iter().filter(|task| task["state"] == "committed");
+    tasks.map(|task| format!("{}/{}", job.id(), task["index"])).collect()
+}
+
+#[test]
+fn workers_keep_results_for_an_owner_that_crashed() {
+    apart("away::workers_keep_results_for_an_owner_that_crashed", ordinary(), |dir| {
+        owner_away(dir, |mesh| mesh.hosts[0].kill(true));
+    });
+}
+
+#[test]
+fn workers_keep_results_for_an_owner_that_was_stopped() {
+    apart("away::workers_keep_results_for_an_owner_that_was_stopped", ordinary(), |dir| {
+        owner_away(dir, |mesh| {
+            mesh.hosts[0].stop();
+        });
+    });
+}
+
+fn owner_away(dir: &std::path::Path, leave: impl Fn(&mut Mesh)) {
+    let mut mesh = Mesh::start(dir, 3, 300);
+    let mut watch = Watch::new(&mesh);
+    let asked = mesh.submit(0, &zoo::get("long.mp4"), "film.mkv", SLOW);
+    let id = asked.id.clone().unwrap();
+    for worker in [1, 2] {
+        watch.until("both work", |host, line| host == worker && line.contains(" starts "));
+    }
+    let before = mesh.hosts[0].job(&id).map(|job| committed(&job)).unwrap_or_default();
+    leave(&mut mesh);
+    // They finish all that they were granted, and then there is nothing more to do.
+    wait_until("the workers finished what they hold", WORK_LIMIT, || {
+        let done: usize = [1, 2].iter().map(|n| finished_by(&mesh, *n).len()).sum();
+        done > 0 && mesh.hosts[1..].iter().all(|host| host.children().is_empty())
+    });
+    // An absence that is longer than a lease and than a peer is only suspect.
+    thread::sleep(Duration::from_secs(8));
+    let held: Vec<String> = [1, 2].iter().flat_map(|n| finished_by(&mesh, *n)).collect();
+    let held: Vec<String> = held.into_iter().filter(|task| !before.contains(task)).collect();
+    assert!(!held.is_empty(), "nobody did anything while the owner was away");
+    for host in &mut mesh.hosts[1..] {
+        assert!(host.is_up());
+    }
+
+    let mut watch = Watch::new(&mesh);
+    mesh.hosts[0].start();
+    watch.until("a worker is back", |host, line| host == 0 && line.contains("connected peer="));
+    let since = Instant::now();
+    wait_until("the owner has what was done", Duration::from_secs(60), || {
+        let done = mesh.hosts[0].job(&id).map(|job| committed(&job)).unwrap_or_default();
+        held.iter().all(|task| done.contains(task))
+    });
+    let reconciled = since.elapsed();
+    let jobs = mesh.wait_done(JOB_LIMIT);
+    mesh.check_result(&asked, &jobs);
+    let runs = runs(&mesh);
+    for task in &held {
+        assert_eq!(runs[task], (1, 1), "{task} was done again though its result was held");
+    }
+    mesh.check_tidy(&jobs);
+    println!(
+        "owner away: {} results were held; {:.2} s after the first worker was back the owner had \
+         checked and committed them all, none was encoded again",
+        held.len(),
+        reconciled.as_secs_f32()
+    );
+}
+
+#[test]
+fn a_restarted_agent_ends_its_own_encoders_and_no_others() {
+    apart("away::a_restarted_agent_ends_its_own_encoders_and_no_others", ordinary(), |dir| {
+        let mut mesh = Mesh::start(dir, 2, 300);
+        let mut watch = Watch::new(&mesh);
+        let asked = mesh.submit(0, &zoo::get("long.mp4"), "film.mkv", SLOW);
+        for worker in [0, 1] {
+            watch.until("both work", |host, line| host == worker && line.contains(" starts "));
+        }
+        // Somebody else's encoder on the same host, which looks like one of ours.
+        let mut other = Command::new("ffmpeg");
+        other.args(
+            "-nostdin -v error -re -f lavfi -i testsrc2=s=64x64:r=1 -t 600 -f null -".split(' '),
+        );
+        let mut other = other.stdin(Stdio::null()).spawn().unwrap();
+        let (own, others) = (mesh.hosts[1].children(), mesh.hosts[0].id());
+        assert!(!own.is_empty(), "it has no encoder");
+        mesh.hosts[1].note("FAULT 1 kill -9 of the agent alone");
+        mesh.hosts[1].kill(false);
+        assert!(
+            own.iter().any(|p| p.still_runs()),
+            "its encoder ended with it: the test shows nothing"
+        );
+        mesh.hosts[1].start();
+        mesh.hosts[1].wait_ready();
+        let took = wait_until("its encoders are gone", Duration::from_secs(30), || {
+            !own.iter().any(|p| p.still_runs())
+        });
+        println!("gone {:.2} s after the agent answered again", took.as_secs_f32());
+        assert!(other.try_wait().unwrap().is_none(), "it ended an encoder that is not its own");
+        assert_eq!(mesh.hosts[0].id(), others);
+        let jobs = mesh.wait_done(JOB_LIMIT);
+        mesh.check_result(&asked, &jobs);
+        assert!(!mesh.hosts[0].log().contains("failed:"), "{}", mesh.hosts[0].tail());
+        pull_plug(&mut other);
+        mesh.check_tidy(&jobs);
+    });
+}
+
+/// How often a host's log says that somebody connected to it.
+fn meetings(mesh: &Mesh, n: usize) -> usize {
+    mesh.hosts[n].log().lines().filter(|line| line.contains(" connected peer=")).count()
+}
+
+#[test]
+fn an_agent_that_slept_is_back_soon_and_harms_nothing() {
+    let named = env::var("DMC_SLEEP_S").ok();
+    let limit = if named.is_some() { None } else { ordinary() };
+    apart("away::an_agent_that_slept_is_back_soon_and_harms_nothing", limit, |dir| {
+        let time = named.as_ref().map_or(9, |text| text.parse().unwrap());
+        let mut mesh = Mesh::start(dir, 3, 300);
+        for sleeper in [1, 0] {
+            let mut watch = Watch::new(&mesh);
+            let asked = mesh.submit(0, &zoo::get("long.mp4"), "film.mkv", SLOW);
+            watch.until("it works", |host, line| host == sleeper && line.contains(" starts "));
+            let before = meetings(&mesh, sleeper);
+            mesh.hosts[sleeper].note("FAULT 1 sleep");
+            mesh.hosts[sleeper].sleep();
+            thread::sleep(Duration::from_secs(time));
+            mesh.hosts[sleeper].wake();
+            let back = wait_until("it is connected again", MEETING_LIMIT, || {
+                mesh.hosts[sleeper].peers() == 2
+            });
+            let jobs = mesh.wait_done(JOB_LIMIT);
+            mesh.check_result(&asked, &jobs);
+            for task in jobs.values().flat_map(Job::tasks) {
+                let won = |a: &&serde_json::Value| a["state"] == "committed";
+                let wins = task["attempts"].as_array().into_iter().flatten().filter(won).count();
+                assert_eq!(wins, 1, "{task:#}");
+            }
+            mesh.check_tidy(&jobs);
+            let met = meetings(&mesh, sleeper) - before;
+            assert!(met <= 8, "a storm of {met} connections at h{sleeper}");
+            println!(
+                "h{sleeper} slept {time} s, was connected {:.1} s later, by {met} new connections",
+                back.as_secs_f32()
+            );
+        }
+    });
+}
+
+#[test]
+fn a_cable_and_an_address_come_back_within_seconds() {
+    apart("away::a_cable_and_an_address_come_back_within_seconds", ordinary(), |dir| {
+        let mut mesh = Mesh::start(dir, 3, 100);
+        for seconds in [1, 12] {
+            link::plug(1, false);
+            thread::sleep(Duration::from_secs(seconds));
+            link::plug(1, true);
+            let took = wait_until("everybody is connected", MEETING_LIMIT, || {
+                mesh.hosts.iter().all(|host| host.peers() == 2)
+            });
+            println!("cable out for {seconds} s: back after {:.1} s", took.as_secs_f32());
+        }
+        // The old connections look well until somebody says something, so new ones count.
+        let before = meetings(&mesh, 1);
+        link::change_address(1, 0, 1);
+        let took = wait_until("it has new connections", MEETING_LIMIT, || {
+            meetings(&mesh, 1) >= before + 2 && mesh.hosts[1].peers() == 2
+        });
+        println!("another address: back after {:.1} s", took.as_secs_f32());
+        let source = zoo::get("plain.mp4");
+        let words = ["--preset", "lossless", "--segment-seconds", "2"];
+        let asked = mesh.submit(1, &source, "film.mkv", &words);
+        let jobs = mesh.wait_done(JOB_LIMIT);
+        mesh.check_result(&asked, &jobs);
+        mesh.check_tidy(&jobs);
+    });
+}
