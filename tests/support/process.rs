@@ -184,6 +184,7 @@ pub struct Process {
 
 impl Process {
     /// Whether it still runs. One that ended and was not asked for its result does not.
+    #[allow(dead_code, reason = "only the tests of faults ask")]
     pub fn still_runs(&self) -> bool {
         let same = look(self.id).is_some_and(|(_, now)| now.started == self.started);
         let state = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
