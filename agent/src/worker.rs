@@ -20,7 +20,6 @@ use crate::runtime::Shared;
 
 /// How often a worker says that it gets on while there is no other progress to tell.
 const STILL_AT_IT: Duration = Duration::from_secs(20);
-const FETCH_PAUSE: Duration = Duration::from_secs(1);
 /// Free disk is told again when it changed by more than this part of itself.
 const FREE_DISK_STEP: u64 = 20;
 
@@ -53,13 +52,19 @@ pub fn fetch_input(shared: Arc<Shared>, attempt: AttemptId, owner: AgentId, blob
         };
         let input = match fetched {
             Ok(()) => Input::InputReady(attempt),
+            // The owner is there, and does not send what it gave out.
+            Err(Failure { kind: FailureKind::Busy, reason }) => {
+                let failure = Failure::new(FailureKind::Input, reason);
+                Input::WorkFailed { attempt, failure }
+            }
             Err(failure) => Input::WorkFailed { attempt, failure },
         };
         shared.tell(input).await;
     });
 }
 
-/// Fetches a blob, pinned for `holder`; a broken connection is given `patience` to come back.
+/// Fetches a blob, pinned for `holder`; a peer that is out of reach is given `patience` to come
+/// back. [`FailureKind::Busy`]: it is there and does not serve, or did not come back.
 pub async fn fetch_blob(
     shared: &Shared,
     from: AgentId,
@@ -77,20 +82,13 @@ pub async fn fetch_blob(
         return Err(Failure::new(FailureKind::Input, "the piece is gone"));
     }
     room_for(shared, &shared.data_dir, blob.bytes.saturating_mul(2))?;
-    let since = Instant::now();
-    loop {
-        match shared.net.fetch(from, blob, blobs).await {
-            Ok(()) => return Ok(()),
-            Err(FetchError::Store(e)) => return Err(store_failed(e)),
-            Err(e @ (FetchError::Wrong(_) | FetchError::Refused(_))) => {
-                return Err(Failure::new(FailureKind::Input, chain(&e)));
-            }
-            Err(e) if since.elapsed() > patience => {
-                return Err(Failure::new(FailureKind::Busy, chain(&e)));
-            }
-            Err(_) => tokio::time::sleep(FETCH_PAUSE).await,
+    shared.net.fetch(from, blob, blobs, patience).await.map_err(|e| match e {
+        FetchError::Store(e) => store_failed(e),
+        FetchError::Wrong(_) | FetchError::Refused(_) => {
+            Failure::new(FailureKind::Input, chain(&e))
         }
-    }
+        _ => Failure::new(FailureKind::Busy, chain(&e)),
+    })
 }
 
 /// Whose fault an error of the own store is: a full disk is nobody's.

@@ -61,6 +61,7 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
 pub async fn peers(shared: &Arc<Shared>) -> Option<Vec<PeerView>> {
     let me = shared.me;
     let met = shared.met.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let net = shared.net.clone();
     shared
         .ask(move |mesh, _| {
             let others = mesh.peers().iter().filter(|(id, _)| *id != me);
@@ -68,6 +69,7 @@ pub async fn peers(shared: &Arc<Shared>) -> Option<Vec<PeerView>> {
             others
                 .map(|(id, peer)| PeerView {
                     addresses: addresses(id).collect(),
+                    refused: peer.refused.saturating_add(net.refused(id)),
                     ..peer_view(mesh, id, peer)
                 })
                 .collect()
@@ -98,6 +100,7 @@ fn peer_view(mesh: &Mesh, id: AgentId, peer: &Peer) -> PeerView {
         running: mesh.jobs().leases_of(id),
         slots: peer.slots(),
         paused: info.is_some_and(|info| info.paused),
+        refused: peer.refused,
         free_disk_bytes: info.map_or(0, |info| info.free_disk_bytes),
     }
 }

@@ -58,6 +58,10 @@ pub struct PeerView {
     pub slots: u32,
     /// Whether its person paused it.
     pub paused: bool,
+    /// How often something that it said or sent was refused since this agent started: wrong
+    /// bytes, frames that are none, results of attempts that it never had.
+    #[serde(default)]
+    pub refused: u64,
     /// Bytes that its work may still take, beside what stays free.
     pub free_disk_bytes: u64,
 }

@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use super::dialer::{Dialer, Target};
 use super::heard::Heard;
 use super::links::{self, Links};
+use super::serving::{Refused, Serving};
 use super::{NetError, NetEvent, admission, agent, blobs, control, multiaddr, socket_addr};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ const OUTBOX: usize = 1_024;
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
-    streams: libp2p_stream::Behaviour,
+    pub(super) streams: libp2p_stream::Behaviour,
     ping: ping::Behaviour,
 }
 
@@ -58,6 +59,8 @@ pub(super) struct Node {
     dialer: Dialer,
     links: Links,
     heard: Heard,
+    refused: Refused,
+    serving: Serving,
     control_streams: libp2p_stream::IncomingStreams,
     blob_streams: libp2p_stream::IncomingStreams,
     outboxes: BTreeMap<AgentId, BTreeMap<u64, mpsc::Sender<Vec<u8>>>>,
@@ -78,7 +81,7 @@ impl Node {
         events: mpsc::Sender<NetEvent>,
         commands: mpsc::Sender<Command>,
         inbox: mpsc::Receiver<Command>,
-        heard: Heard,
+        (heard, refused): (Heard, Refused),
     ) -> Result<Node, NetError> {
         let mut swarm = build_swarm(key)?;
         for addr in listen {
@@ -98,6 +101,8 @@ impl Node {
             dialer,
             links: Links::default(),
             heard,
+            refused,
+            serving: Serving::default(),
             control_streams,
             blob_streams,
             outboxes,
@@ -150,6 +155,7 @@ impl Node {
             Command::StreamUp { peer, outbox, number } => {
                 self.numbers += 1;
                 self.outboxes.entry(peer).or_default().insert(self.numbers, outbox);
+                self.heard.touch(peer);
                 // Also when an older stream is registered: that one may be dead, and what was
                 // said on it lost.
                 self.pending.push_back(NetEvent::Up(peer));
@@ -283,10 +289,10 @@ impl Node {
         }
         let (streams, events, commands) =
             (self.streams(), self.events.clone(), self.commands.clone());
-        let heard = self.heard.clone();
+        let ears = (self.heard.clone(), self.refused.clone());
         tokio::spawn(async move {
             match control::open(streams, peer).await {
-                Ok(stream) => run_control(id, stream, events, commands, heard).await,
+                Ok(stream) => run_control(id, stream, events, commands, ears).await,
                 Err(reason) => {
                     debug!(%peer, "no control stream: {reason}");
                     let _ = commands.send(Command::Disconnect { peer }).await;
@@ -298,23 +304,29 @@ impl Node {
     fn accept_control(&self, peer: PeerId, mut stream: Stream) {
         let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else { return };
         let (events, commands) = (self.events.clone(), self.commands.clone());
-        let heard = self.heard.clone();
+        let ears = (self.heard.clone(), self.refused.clone());
         tokio::spawn(async move {
             if control::greet(&mut stream).await.is_ok() {
-                run_control(id, stream, events, commands, heard).await;
+                run_control(id, stream, events, commands, ears).await;
             }
         });
     }
 
-    fn accept_blobs(&self, peer: PeerId, stream: Stream) {
-        if !agent(&peer).is_some_and(admission::admits) {
-            return;
-        }
-        let blobs = self.blobs.clone();
+    fn accept_blobs(&mut self, peer: PeerId, stream: Stream) {
+        let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else { return };
+        let Some(place) = self.serving.place(id) else {
+            return debug!(%peer, "a blob stream is refused: too many are open");
+        };
+        let (blobs, heard, refused) =
+            (self.blobs.clone(), self.heard.clone(), self.refused.clone());
         tokio::spawn(async move {
-            if let Err(e) = blobs::serve(stream, blobs).await {
+            if let Err(e) = blobs::serve(stream, blobs, &|| heard.touch(id)).await {
                 debug!(%peer, "a blob stream ended: {e}");
+                if e.kind() == std::io::ErrorKind::InvalidData {
+                    refused.count(id);
+                }
             }
+            drop(place);
         });
     }
 
@@ -352,7 +364,7 @@ impl Node {
     }
 }
 
-fn build_swarm(key: Keypair) -> Result<Swarm<Behaviour>, NetError> {
+pub(super) fn build_swarm(key: Keypair) -> Result<Swarm<Behaviour>, NetError> {
     let setup = |e: &dyn std::fmt::Display| NetError::Setup(e.to_string());
     let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
     let swarm = SwarmBuilder::with_existing_identity(key)
@@ -377,7 +389,7 @@ async fn run_control(
     stream: Stream,
     events: mpsc::Sender<NetEvent>,
     commands: mpsc::Sender<Command>,
-    heard: Heard,
+    (heard, refused): (Heard, Refused),
 ) {
     let (outbox, frames) = mpsc::channel(OUTBOX);
     let (number, registered) = oneshot::channel();
@@ -385,7 +397,13 @@ async fn run_control(
         return;
     }
     let Ok(number) = registered.await else { return };
-    let reason = control::pump(stream, frames, peer, &events, &heard).await;
+    let reason = match control::pump(stream, frames, peer, &events, &heard).await {
+        Ok(reason) => reason,
+        Err(refusal) => {
+            refused.count(peer);
+            refusal
+        }
+    };
     debug!(peer = %peer.short(), "control stream ended: {reason}");
     let _ = commands.send(Command::StreamDown { peer, number }).await;
 }

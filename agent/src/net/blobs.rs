@@ -2,7 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use dmc_protocol::codec;
 use dmc_protocol::id::{AgentId, BlobId, BlobRef};
@@ -10,6 +11,7 @@ use dmc_store::{Blobs, CHUNK_BYTES, Manifest, Partial, StoreError};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::swarm::Stream;
 use libp2p::{PeerId, StreamProtocol};
+use libp2p_stream::OpenStreamError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -28,15 +30,37 @@ const REQUEST_BYTES_MAX: usize = 1_024;
 /// A manifest has 32 bytes for each MiB: this serves blobs up to 256 GiB.
 const MANIFEST_BYTES_MAX: usize = 8 << 20;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A chunk of 1 MiB that takes longer than this comes at less than 35 kB a second.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes after which a peer counts as heard.
 const READ_BYTES: usize = 32 << 10;
 /// A requester that is silent for this long is gone.
 const SERVE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How patient the fetching side is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// For 32 KiB of a chunk, or for a manifest.
+    pub(super) part: Duration,
+    /// For a whole chunk.
+    pub(super) chunk: Duration,
+    /// How long a peer that is there may send no chunk, over all tries.
+    pub(super) stall: Duration,
+    /// Between two tries.
+    pub(super) pause: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times {
+            part: Duration::from_secs(30),
+            chunk: Duration::from_secs(120),
+            stall: Duration::from_secs(60),
+            pause: Duration::from_secs(1),
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
-enum Request {
+pub(super) enum Request {
     Manifest(BlobId),
     Chunks { id: BlobId, indices: Vec<u32> },
 }
@@ -53,6 +77,9 @@ pub enum FetchError {
     /// The peer does not have the blob.
     #[error("the peer cannot serve it: {0}")]
     Refused(String),
+    /// The peer is there, and sends nothing, or far too slowly.
+    #[error("the peer is connected, but does not send it")]
+    Stalled(#[source] Box<FetchError>),
     /// What the peer sent is not what was asked for.
     #[error("the peer sent wrong data: {0}")]
     Wrong(String),
@@ -61,21 +88,18 @@ pub enum FetchError {
     Store(#[from] StoreError),
 }
 
-impl FetchError {
-    /// Whether the peer is to blame, so that to ask it again makes no sense.
-    pub fn is_wrong(&self) -> bool {
-        matches!(self, FetchError::Wrong(_))
-    }
-}
-
 impl From<io::Error> for FetchError {
     fn from(e: io::Error) -> FetchError {
         FetchError::Broken(e)
     }
 }
 
-/// Answers the requests of one inbound stream until it ends.
-pub(super) async fn serve(mut stream: Stream, blobs: Blobs) -> io::Result<()> {
+/// Answers the requests of one inbound stream until it ends; `heard` is told of each.
+pub(super) async fn serve(
+    mut stream: Stream,
+    blobs: Blobs,
+    heard: &(dyn Fn() + Sync),
+) -> io::Result<()> {
     loop {
         let request = timeout(SERVE_TIMEOUT, read_frame_up_to(&mut stream, REQUEST_BYTES_MAX));
         let request = match request.await {
@@ -84,6 +108,7 @@ pub(super) async fn serve(mut stream: Stream, blobs: Blobs) -> io::Result<()> {
             Ok(Err(e)) => return Err(e),
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
+        heard();
         let request: Request = codec::from_bytes(&request, REQUEST_BYTES_MAX)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         match request {
@@ -137,12 +162,54 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Net {
-    /// Fetches a blob into the store; chunks that an earlier try brought are not fetched again.
+    /// Fetches a blob into the store, again and again for as long as chunks come. While the peer
+    /// is not connected this waits, `away` at most; one that is there must send.
     pub async fn fetch(
         &self,
         from: AgentId,
         blob: BlobRef,
         blobs: &Blobs,
+        away: Duration,
+    ) -> Result<(), FetchError> {
+        let (mut stalled, mut there) = (Duration::ZERO, Instant::now());
+        loop {
+            let (began, chunks) = (Instant::now(), AtomicU64::new(0));
+            let error = match self.fetch_once(from, blob, blobs, &chunks).await {
+                Err(e @ (FetchError::Unreachable(_) | FetchError::Broken(_))) => e,
+                Err(e @ FetchError::Wrong(_)) => {
+                    self.refused.count(from);
+                    return Err(e);
+                }
+                done => return done,
+            };
+            let (moved, connected) = (chunks.into_inner() > 0, self.heard.last(from).is_some());
+            if moved || connected {
+                there = Instant::now();
+            }
+            if moved {
+                stalled = Duration::ZERO;
+            } else if connected {
+                // One try counts no more than its own limit: this machine may have been asleep.
+                stalled += began.elapsed().min(self.times.part) + self.times.pause;
+                if stalled > self.times.stall {
+                    return Err(FetchError::Stalled(Box::new(error)));
+                }
+            }
+            if there.elapsed() > away {
+                return Err(error);
+            }
+            tokio::time::sleep(self.times.pause).await;
+        }
+    }
+
+    /// One try; chunks that an earlier one brought are not fetched again. Counts the chunks that
+    /// come.
+    async fn fetch_once(
+        &self,
+        from: AgentId,
+        blob: BlobRef,
+        blobs: &Blobs,
+        chunks: &AtomicU64,
     ) -> Result<(), FetchError> {
         if blobs.contains(blob.id) {
             return Ok(());
@@ -151,10 +218,14 @@ impl Net {
             .filter(|_| admission::admits(from))
             .ok_or_else(|| FetchError::Unreachable("not a member".to_owned()))?;
         let mut first = self.open_blob_stream(peer).await?;
-        let manifest = fetch_manifest(&mut first, blob).await?;
+        let manifest = fetch_manifest(&mut first, blob, self.times.part).await?;
         let store = blobs.clone();
         let partial = blocking(move || store.begin_partial(&manifest)).await?;
-        self.fetch_missing(from, peer, first, &partial).await?;
+        let before = partial.missing_count();
+        let fetched = self.fetch_missing(from, peer, first, &partial).await;
+        let came = before.saturating_sub(partial.missing_count());
+        chunks.store(came as u64, Ordering::Relaxed);
+        fetched?;
         blocking(move || partial.finish()).await?;
         Ok(())
     }
@@ -178,7 +249,7 @@ impl Net {
                 None => self.open_blob_stream(peer).await?,
             };
             let (partial, queue) = (partial.clone(), Arc::clone(&queue));
-            let ear = Ear { peer: from, heard: self.heard.clone() };
+            let ear = Ear { peer: from, heard: self.heard.clone(), times: self.times };
             tasks.spawn(fetch_runs(stream, partial, queue, ear));
         }
         while let Some(done) = tasks.join_next().await {
@@ -198,6 +269,9 @@ impl Net {
         let open = timeout(OPEN_TIMEOUT, async move { streams.open_stream(peer, BLOB).await });
         match open.await {
             Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(e @ OpenStreamError::UnsupportedProtocol(_))) => {
+                Err(FetchError::Refused(e.to_string()))
+            }
             Ok(Err(e)) => Err(FetchError::Unreachable(e.to_string())),
             Err(_) => Err(FetchError::Unreachable("no answer in time".to_owned())),
         }
@@ -209,10 +283,18 @@ async fn ask(stream: &mut Stream, request: &Request) -> Result<(), FetchError> {
     Ok(write_frame(stream, &body).await?)
 }
 
-async fn fetch_manifest(stream: &mut Stream, blob: BlobRef) -> Result<Manifest, FetchError> {
-    let frame = timeout(CHUNK_TIMEOUT, async {
+async fn fetch_manifest(
+    stream: &mut Stream,
+    blob: BlobRef,
+    limit: Duration,
+) -> Result<Manifest, FetchError> {
+    let frame = timeout(limit, async {
         ask(stream, &Request::Manifest(blob.id)).await?;
-        Ok::<_, FetchError>(read_frame_up_to(stream, MANIFEST_BYTES_MAX).await?)
+        let frame = read_frame_up_to(stream, MANIFEST_BYTES_MAX).await;
+        frame.map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidData => FetchError::Wrong(e.to_string()),
+            _ => FetchError::Broken(e),
+        })
     });
     let frame = frame.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let answer: Result<Manifest, String> = codec::from_bytes(&frame, MANIFEST_BYTES_MAX)
@@ -236,7 +318,7 @@ async fn fetch_runs(
         let request = Request::Chunks { id, indices: indices.clone() };
         ask(&mut stream, &request).await?;
         for index in indices {
-            let read = timeout(CHUNK_TIMEOUT, read_chunk(&mut stream, &ear));
+            let read = timeout(ear.times.chunk, read_chunk(&mut stream, &ear));
             let chunk = read.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             let partial = partial.clone();
             blocking(move || partial.write_chunk(index, &chunk)).await.map_err(blame)?;
@@ -252,15 +334,25 @@ fn blame(error: StoreError) -> FetchError {
     }
 }
 
-/// Notes that bytes come from a peer.
+/// Notes that bytes come from a peer, and how long that may take.
 struct Ear {
     peer: AgentId,
     heard: Heard,
+    times: Times,
+}
+
+impl Ear {
+    async fn read(&self, stream: &mut Stream, part: &mut [u8]) -> Result<(), FetchError> {
+        let read = timeout(self.times.part, stream.read_exact(part)).await;
+        read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.heard.touch(self.peer);
+        Ok(())
+    }
 }
 
 async fn read_chunk(stream: &mut Stream, ear: &Ear) -> Result<Vec<u8>, FetchError> {
     let mut length = [0u8; 4];
-    stream.read_exact(&mut length).await?;
+    ear.read(stream, &mut length).await?;
     let length = u32::from_le_bytes(length);
     if length == 0 {
         let reason = read_frame_up_to(stream, REQUEST_BYTES_MAX).await?;
@@ -271,8 +363,7 @@ async fn read_chunk(stream: &mut Stream, ear: &Ear) -> Result<Vec<u8>, FetchErro
     }
     let mut chunk = vec![0u8; length as usize];
     for part in chunk.chunks_mut(READ_BYTES) {
-        stream.read_exact(part).await?;
-        ear.heard.touch(ear.peer);
+        ear.read(stream, part).await?;
     }
     Ok(chunk)
 }

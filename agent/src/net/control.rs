@@ -62,14 +62,15 @@ pub(super) async fn greet(stream: &mut Stream) -> io::Result<()> {
     write_frame(stream, &[]).await
 }
 
-/// Reads and writes frames until either side ends or the peer is silent; returns why.
+/// Reads and writes frames until either side ends or the peer is silent; returns why. An error: the
+/// peer sent what is refused.
 pub(super) async fn pump(
     stream: Stream,
     mut outbox: mpsc::Receiver<Vec<u8>>,
     from: AgentId,
     events: &mpsc::Sender<NetEvent>,
     heard: &Heard,
-) -> String {
+) -> Result<String, String> {
     let (reader, mut writer) = stream.split();
     let (last, silence) = watch::channel(Instant::now());
     let write = async {
@@ -90,8 +91,8 @@ pub(super) async fn pump(
     };
     tokio::select! {
         reason = read(reader, from, events, heard, &last) => reason,
-        reason = write => reason,
-        reason = wait_for_silence(from, heard, silence) => reason,
+        reason = write => Ok(reason),
+        reason = wait_for_silence(from, heard, silence) => Ok(reason),
     }
 }
 
@@ -101,11 +102,12 @@ async fn read(
     events: &mpsc::Sender<NetEvent>,
     heard: &Heard,
     last: &watch::Sender<Instant>,
-) -> String {
+) -> Result<String, String> {
     loop {
         let frame = match read_frame(&mut reader).await {
             Ok(frame) => frame,
-            Err(e) => return e.to_string(),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(e.to_string()),
+            Err(e) => return Ok(e.to_string()),
         };
         heard.touch(from);
         let _ = last.send(Instant::now());
@@ -115,10 +117,10 @@ async fn read(
         match codec::decode(&frame) {
             Ok(message) => {
                 if events.send(NetEvent::Message(from, message)).await.is_err() {
-                    return "this agent stops".to_owned();
+                    return Ok("this agent stops".to_owned());
                 }
             }
-            Err(e) => return format!("the peer sent what is no message: {e}"),
+            Err(e) => return Err(format!("the peer sent what is no message: {e}")),
         }
     }
 }

@@ -8,7 +8,10 @@ mod blobs;
 mod control;
 mod dialer;
 mod heard;
+#[cfg(test)]
+mod hostile_tests;
 mod links;
+mod serving;
 
 use std::net::SocketAddr;
 
@@ -24,6 +27,7 @@ pub use blobs::FetchError;
 use behaviour::{Command, Node};
 use dmc_store::Blobs;
 use heard::Heard;
+use serving::Refused;
 
 /// Messages, connections and commands that may wait.
 const QUEUE: usize = 1_024;
@@ -74,6 +78,8 @@ pub struct Net {
     commands: mpsc::Sender<Command>,
     streams: libp2p_stream::Control,
     heard: Heard,
+    refused: Refused,
+    times: blobs::Times,
 }
 
 impl Net {
@@ -85,11 +91,18 @@ impl Net {
         events: mpsc::Sender<NetEvent>,
     ) -> Result<Net, NetError> {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        let heard = Heard::default();
-        let node = Node::new(key, listen, blobs, events, commands.clone(), inbox, heard.clone())?;
+        let (heard, refused) = (Heard::default(), Refused::default());
+        let ears = (heard.clone(), refused.clone());
+        let node = Node::new(key, listen, blobs, events, commands.clone(), inbox, ears)?;
         let streams = node.streams();
         tokio::spawn(node.run());
-        Ok(Net { commands, streams, heard })
+        Ok(Net { commands, streams, heard, refused, times: blobs::Times::default() })
+    }
+
+    /// How often something that a peer sent was refused here: no message, or not the bytes that
+    /// were asked for.
+    pub fn refused(&self, peer: AgentId) -> u64 {
+        self.refused.of(peer)
     }
 
     /// Says something to a peer. Nothing happens when it is not connected: what matters is said
