@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dmc_protocol::handover::CustodyState;
 use dmc_protocol::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
 use dmc_protocol::media::TaskSpec;
 use dmc_protocol::message::TaskResult;
-use dmc_protocol::record::{Record, RecordKey};
+use dmc_protocol::record::{JobState, Record, RecordKey, WorkState};
 
 use crate::oracle::Disk;
 
@@ -25,9 +26,18 @@ pub enum Work {
         task: TaskId,
         /// The bytes.
         blob: BlobRef,
+        /// When the owner's silence on the line ends the fetch.
+        until: u64,
     },
     /// ffmpeg runs.
-    Run(AttemptId, TaskSpec),
+    Run {
+        /// The attempt.
+        attempt: AttemptId,
+        /// What is done.
+        spec: TaskSpec,
+        /// How long it takes in milliseconds.
+        takes_ms: u64,
+    },
     /// A result comes from its worker.
     Fetch {
         /// The attempt.
@@ -45,6 +55,30 @@ pub enum Work {
     Join(JobId),
     /// Another way to do a task is looked for.
     Lower(TaskId),
+    /// A job that this agent owns (again) is planned.
+    Plan(JobId),
+    /// The source of a job of another agent comes.
+    FetchSource {
+        /// The job.
+        job: JobId,
+        /// Who has it.
+        from: AgentId,
+        /// The bytes.
+        source: BlobRef,
+    },
+    /// The published film becomes a blob for its submitter.
+    Keep(JobId),
+    /// The finished film comes home from its custodian.
+    FetchHanded {
+        /// The job.
+        job: JobId,
+        /// Who has it.
+        from: AgentId,
+        /// The bytes.
+        result: BlobRef,
+        /// After this moment the submitter gives up for now.
+        until: u64,
+    },
 }
 
 /// What makes two works the same: a new one ends the old one.
@@ -60,6 +94,14 @@ pub enum WorkKey {
     Join(JobId),
     /// The search for another way to do this task.
     Lower(TaskId),
+    /// The planning of this job.
+    Plan(JobId),
+    /// The fetch of this job's source.
+    Source(JobId),
+    /// The import of this job's result.
+    Keep(JobId),
+    /// The fetch of this job's result from its custodian.
+    Handed(JobId),
 }
 
 impl Work {
@@ -67,10 +109,16 @@ impl Work {
     pub fn key(&self) -> WorkKey {
         match self {
             Work::Cut(task) => WorkKey::Cut(*task),
-            Work::FetchInput { attempt, .. } | Work::Run(attempt, _) => WorkKey::Attempt(*attempt),
+            Work::FetchInput { attempt, .. } | Work::Run { attempt, .. } => {
+                WorkKey::Attempt(*attempt)
+            }
             Work::Fetch { task, .. } => WorkKey::Fetch(*task),
             Work::Join(job) => WorkKey::Join(*job),
             Work::Lower(task) => WorkKey::Lower(*task),
+            Work::Plan(job) => WorkKey::Plan(*job),
+            Work::FetchSource { job, .. } => WorkKey::Source(*job),
+            Work::Keep(job) => WorkKey::Keep(*job),
+            Work::FetchHanded { job, .. } => WorkKey::Handed(*job),
         }
     }
 }
@@ -87,6 +135,12 @@ pub struct Io {
     pub inputs: BTreeSet<AttemptId>,
     /// Worker: results that are kept.
     pub results: BTreeMap<AttemptId, TaskResult>,
+    /// Custodian: sources of jobs of others.
+    pub sources: BTreeMap<JobId, BlobRef>,
+    /// Custodian: finished films of jobs of others.
+    pub kept: BTreeMap<JobId, BlobRef>,
+    /// Films that have their name here, and the start of the agent in which they got it last.
+    pub published: BTreeMap<JobId, u64>,
 }
 
 impl Io {
@@ -96,9 +150,9 @@ impl Io {
     }
 
     /// The work with this token, if nothing ended it. It stays under way.
-    pub fn get(&self, key: WorkKey, token: u64) -> Option<Work> {
+    pub fn get(&self, key: WorkKey, token: u64) -> Option<&Work> {
         let (of, work) = self.under_way.get(&key)?;
-        (*of == token).then(|| work.clone())
+        (*of == token).then_some(work)
     }
 
     /// Ends work.
@@ -108,14 +162,16 @@ impl Io {
 
     /// Encodes that run.
     pub fn running(&self) -> usize {
-        self.under_way.values().filter(|(_, work)| matches!(work, Work::Run(..))).count()
+        self.under_way.values().filter(|(_, work)| matches!(work, Work::Run { .. })).count()
     }
 
-    /// The worker lets an attempt go.
-    pub fn discard(&mut self, attempt: AttemptId) {
+    /// The worker lets an attempt go, and its result as far as the core knows of it.
+    pub fn discard(&mut self, attempt: AttemptId, with_result: bool) {
         self.end(WorkKey::Attempt(attempt));
         self.inputs.remove(&attempt);
-        self.results.remove(&attempt);
+        if with_result {
+            self.results.remove(&attempt);
+        }
     }
 
     /// The owner lets a result go, or its fetch.
@@ -132,9 +188,23 @@ impl Io {
     pub fn job_over(&mut self, job: JobId) {
         self.under_way.retain(|key, _| match key {
             WorkKey::Cut(task) | WorkKey::Fetch(task) | WorkKey::Lower(task) => task.job != job,
-            WorkKey::Join(of) => *of != job,
-            WorkKey::Attempt(_) => true,
+            WorkKey::Join(of) | WorkKey::Plan(of) => *of != job,
+            WorkKey::Attempt(_) | WorkKey::Source(_) | WorkKey::Keep(_) | WorkKey::Handed(_) => {
+                true
+            }
         });
+    }
+
+    /// The custodian lets a job go, and its film as far as the core knows of it.
+    pub fn end_custody(&mut self, job: JobId, result: Option<BlobRef>) {
+        self.job_over(job);
+        self.end(WorkKey::Source(job));
+        self.end(WorkKey::Keep(job));
+        self.sources.remove(&job);
+        if self.kept.get(&job) == result.as_ref() {
+            self.kept.remove(&job);
+        }
+        self.published.remove(&job);
     }
 
     /// A crash ends all work. At the next start blobs that no record names are swept.
@@ -150,40 +220,65 @@ impl Io {
         });
         let held = |attempt: &AttemptId| disk.contains_key(&RecordKey::Work(*attempt));
         self.inputs.retain(held);
-        self.results.retain(|attempt, _| held(attempt));
+        self.results.retain(|attempt, _| match disk.get(&RecordKey::Work(*attempt)) {
+            Some(Record::Work(work)) => work.state != WorkState::Queued,
+            _ => false,
+        });
+        let custody = |job: &JobId| match disk.get(&RecordKey::Custody(*job)) {
+            Some(Record::Custody(custody)) => Some(&custody.state),
+            _ => None,
+        };
+        self.sources.retain(|job, _| custody(job).is_some());
+        self.kept.retain(|job, _| matches!(custody(job), Some(CustodyState::Done(_))));
     }
 
-    /// What is left and should not be, once all is over.
-    pub fn leaks(
-        &self,
-        disk: &Disk,
-        done: &BTreeSet<JobId>,
-        dead: &BTreeSet<AgentId>,
-    ) -> Vec<String> {
-        let excused = |attempt: &AttemptId| match disk.get(&RecordKey::Work(*attempt)) {
-            Some(Record::Work(work)) => dead.contains(&work.owner),
+    /// What is left and should not be, once all is over. `excused` owners are dead or lie.
+    pub fn leaks(&self, disk: &Disk, excused: &BTreeSet<AgentId>) -> Vec<String> {
+        let done: BTreeSet<JobId> = disk.values().filter_map(done_job).collect();
+        let of_excused = |attempt: &AttemptId| match disk.get(&RecordKey::Work(*attempt)) {
+            Some(Record::Work(work)) => excused.contains(&work.owner),
+            _ => false,
+        };
+        let kept_for_excused = |job: &JobId| match disk.get(&RecordKey::Custody(*job)) {
+            Some(Record::Custody(custody)) => excused.contains(&custody.from),
             _ => false,
         };
         let mut leaks: Vec<String> = Vec::new();
         let work = self.under_way.keys().filter(|key| match key {
-            WorkKey::Attempt(attempt) => !excused(attempt),
-            _ => true,
+            WorkKey::Attempt(attempt) => !of_excused(attempt),
+            WorkKey::Source(job) => !kept_for_excused(job),
+            WorkKey::Cut(task) | WorkKey::Fetch(task) | WorkKey::Lower(task) => {
+                !kept_for_excused(&task.job)
+            }
+            WorkKey::Join(job) | WorkKey::Plan(job) | WorkKey::Keep(job) => !kept_for_excused(job),
+            WorkKey::Handed(_) => true,
         });
         leaks.extend(work.map(|key| format!("{key:?} is still under way")));
-        leaks.extend(self.pieces.iter().map(|(task, _)| format!("piece of {task} is left")));
+        let pieces = self.pieces.iter().filter(|(task, _)| !kept_for_excused(&task.job));
+        leaks.extend(pieces.map(|(task, _)| format!("piece of {task} is left")));
         let fetched = self.fetched.iter().filter(|(task, blob)| {
             let committed = match disk.get(&RecordKey::Task(*task)) {
                 Some(Record::Task(task)) => task.commit.is_some_and(|of| of.result.media == *blob),
                 _ => false,
             };
             // A failed or cancelled job keeps what is committed: a retry needs it.
-            done.contains(&task.job) || !committed
+            (done.contains(&task.job) || !committed) && !kept_for_excused(&task.job)
         });
         leaks.extend(fetched.map(|(task, _)| format!("result of {task} is left")));
-        let inputs = self.inputs.iter().filter(|attempt| !excused(attempt));
+        let inputs = self.inputs.iter().filter(|attempt| !of_excused(attempt));
         leaks.extend(inputs.map(|attempt| format!("input of {attempt:?} is left")));
-        let results = self.results.keys().filter(|attempt| !excused(attempt));
+        let results = self.results.keys().filter(|attempt| !of_excused(attempt));
         leaks.extend(results.map(|attempt| format!("blobs of {attempt:?} are left")));
+        let films =
+            self.sources.keys().chain(self.kept.keys()).filter(|job| !kept_for_excused(job));
+        leaks.extend(films.map(|job| format!("source or film of {job} is left")));
         leaks
+    }
+}
+
+fn done_job(record: &Record) -> Option<JobId> {
+    match record {
+        Record::Job(job) if job.state == JobState::Done => Some(job.id),
+        _ => None,
     }
 }

@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dmc_protocol::handover::HandedJob;
 use dmc_protocol::id::{AgentId, BlobId, BlobRef, JobId};
 use dmc_protocol::media::{
     AudioTask, Capabilities, Colour, Encoder, EncoderSpeed, Feed, FieldOrder, InputFormat,
-    MediaKind, PixFmt, PtsDigest, Quality, Rational, SegmentTask, TaskSpec, VideoSettings,
+    MediaKind, PixFmt, Preset, PtsDigest, Quality, Rational, SegmentTask, TaskSpec, VideoSettings,
     VideoWork, WholeTask,
 };
 use dmc_protocol::message::AgentInfo;
 use uuid::Uuid;
+
+/// Free bytes of a disk that is not full.
+pub const FREE_BYTES: u64 = 1 << 40;
 
 /// The id of the agent at this position.
 pub fn agent_id(at: usize) -> AgentId {
@@ -22,6 +26,33 @@ pub fn agent_id(at: usize) -> AgentId {
 /// The job of the owner at this position.
 pub fn job_id(owner: usize) -> JobId {
     JobId(Uuid::from_u128(0x1000 + owner as u128))
+}
+
+/// Whose job it is, by position.
+pub fn submitter(job: JobId) -> usize {
+    usize::try_from(job.0.as_u128().saturating_sub(0x1000)).unwrap_or(usize::MAX)
+}
+
+/// The position of an agent.
+pub fn index_of(id: AgentId) -> usize {
+    usize::from(id.0[31])
+}
+
+/// The source film of the owner at this position.
+pub fn source(owner: usize) -> BlobRef {
+    blob(owner as u64)
+}
+
+/// The owner's job as it is handed over.
+pub fn handed(owner: usize) -> Option<HandedJob> {
+    Some(HandedJob {
+        name: format!("film{owner}.mkv"),
+        source: source(owner),
+        preset: Preset::builtin("hevc").ok()?,
+        segment_s: None,
+        deliver_to: None,
+        deliver_as: None,
+    })
 }
 
 /// A blob of its own for each number.
@@ -130,7 +161,7 @@ pub fn info(at: usize, boot: u64, slots: u32, build: u8) -> AgentInfo {
         version: "0.1.0".to_owned(),
         instance: boot,
         slots,
-        free_disk_bytes: 1 << 40,
+        free_disk_bytes: FREE_BYTES,
         paused: false,
         capabilities: Capabilities {
             ffmpeg_version: "ffmpeg version 7.1".to_owned(),

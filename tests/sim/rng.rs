@@ -24,8 +24,13 @@ impl Rng {
         from + self.bits() % (to.saturating_sub(from) + 1)
     }
 
+    /// A place in a list of this length; 0 for an empty one.
+    pub fn place(&mut self, len: usize) -> usize {
+        usize::try_from(self.bits() % (len.max(1) as u64)).unwrap_or(0)
+    }
+
     /// Whether something happens that happens so often.
     pub fn chance(&mut self, percent: u64) -> bool {
-        self.bits() % 100 < percent
+        percent > 0 && self.bits() % 100 < percent
     }
 }

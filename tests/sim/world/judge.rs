@@ -1,0 +1,124 @@
+//! Whether all is over, and whether it ended as it must.
+
+use std::collections::BTreeSet;
+
+use dmc_protocol::handover::{HandedEnd, HandedState};
+use dmc_protocol::id::AgentId;
+use dmc_protocol::record::{JobState, Record, RecordKey};
+
+use super::World;
+use crate::faults::Expect;
+use crate::fixture::{self, index_of};
+
+impl World {
+    pub(super) fn judge(&mut self) {
+        for (owner, state) in self.outcomes() {
+            let ok = match (self.story.expect, &state) {
+                (Expect::Done | Expect::Over, Some(JobState::Done)) => true,
+                (Expect::Failed | Expect::Over, Some(JobState::Failed(errors))) => {
+                    !errors.is_empty()
+                }
+                (Expect::CancelledOrDone, Some(JobState::Cancelled | JobState::Done)) => true,
+                (Expect::Over, Some(JobState::Cancelled)) => true,
+                _ => false,
+            };
+            if !ok {
+                self.oracle.fail(format!("the job of agent{owner} ended as {state:?}"));
+            }
+        }
+        let agents = &self.agents;
+        let excused =
+            (0..agents.len()).filter(|at| agents[*at].dead || agents[*at].lie().is_some());
+        let excused: BTreeSet<AgentId> = excused.map(fixture::agent_id).collect();
+        for agent in &self.agents {
+            if let Some(mesh) = &agent.mesh {
+                self.oracle.after_all(mesh, &agent.io, &agent.disk, &excused);
+            }
+        }
+        self.judge_films();
+        self.judge_builds();
+        self.judge_shares();
+    }
+
+    /// A job that is done has its film, where it was asked for.
+    fn judge_films(&mut self) {
+        for (owner, state) in self.outcomes() {
+            let job = fixture::job_id(owner);
+            let published = self.agents[owner].io.published.contains_key(&job);
+            if state == Some(JobState::Done) && !published {
+                self.oracle.fail(format!("the job of agent{owner} is done, and there is no film"));
+            }
+        }
+    }
+
+    /// Who made parts, where everybody must.
+    fn judge_shares(&mut self) {
+        let records = self.agents.iter().flat_map(|agent| agent.disk.values());
+        let commits = records.filter_map(|record| match record {
+            Record::Task(task) => task.commit.map(|commit| index_of(commit.worker)),
+            _ => None,
+        });
+        let makers: BTreeSet<usize> = commits.collect();
+        if self.story.all_work && makers.len() < self.agents.len() {
+            self.oracle.fail(format!("only {makers:?} made parts"));
+        }
+    }
+
+    /// Parts of different encoder builds do not join.
+    fn judge_builds(&mut self) {
+        for owner in 0..self.agents.len() {
+            for job in (0..self.story.owners).map(fixture::job_id) {
+                let records = self.agents[owner].disk.values().filter_map(|record| match record {
+                    Record::Task(task) if task.id.job == job => Some(task),
+                    _ => None,
+                });
+                let commits = records.filter(|task| task.spec.video().is_some());
+                let commits = commits.filter_map(|task| task.commit);
+                let builds = commits.map(|of| self.agents[index_of(of.worker)].build());
+                let builds: BTreeSet<u8> = builds.collect();
+                if builds.len() > 1 {
+                    self.oracle.fail(format!("parts of the builds {builds:?} in one film"));
+                }
+            }
+        }
+    }
+
+    /// How the jobs of living owners stand; `None`: no record is there yet.
+    pub(super) fn outcomes(&self) -> Vec<(usize, Option<JobState>)> {
+        let alive = (0..self.story.owners).filter(|at| !self.agents[*at].dead);
+        alive.map(|at| (at, self.outcome(at))).collect()
+    }
+
+    fn outcome(&self, at: usize) -> Option<JobState> {
+        let (job, agent) = (fixture::job_id(at), &self.agents[at]);
+        let own = match agent.disk.get(&RecordKey::Job(job)) {
+            Some(Record::Job(record)) => Some(record.state.clone()),
+            _ => None,
+        };
+        match agent.disk.get(&RecordKey::Handed(job)) {
+            Some(Record::Handed(handed)) => match &handed.state {
+                HandedState::Over(HandedEnd::Published) => Some(JobState::Done),
+                HandedState::Over(HandedEnd::Failed(error)) => {
+                    Some(JobState::Failed(vec![error.clone()]))
+                }
+                HandedState::Over(HandedEnd::Cancelled) => Some(JobState::Cancelled),
+                HandedState::Own | HandedState::Over(HandedEnd::Own) => own,
+                // Nobody asked for a delivery.
+                HandedState::Over(HandedEnd::Delivered) => None,
+                HandedState::Offered | HandedState::Away | HandedState::Returning(_) => {
+                    Some(JobState::Active)
+                }
+            },
+            _ => own,
+        }
+    }
+
+    pub(super) fn all_over(&self) -> bool {
+        let alive = (0..self.story.owners).filter(|at| !self.agents[*at].dead);
+        alive.into_iter().all(|at| self.is_over(at))
+    }
+
+    fn is_over(&self, at: usize) -> bool {
+        self.outcome(at).is_some_and(|state| state.is_over())
+    }
+}

@@ -1,0 +1,120 @@
+//! What persons do: ask for jobs, change their mind, stop an agent.
+
+use dmc_protocol::handover::HandedState;
+use dmc_protocol::id::TaskId;
+use dmc_protocol::mesh::Input;
+use dmc_protocol::record::{Record, RecordKey};
+
+use super::{Event, World};
+use crate::executor::WorkKey;
+use crate::faults::{Fault, Habit, Span};
+use crate::fixture;
+
+/// How long a stop waits for attempts that are almost finished.
+const GRACE_MS: u64 = 10_000;
+const STOP_CHECK_MS: u64 = 500;
+const RESUME_AGAIN_MS: u64 = 5_000;
+/// How long after its last word the process is gone.
+const EXIT_MS: u64 = 1_000;
+
+impl World {
+    pub(super) fn add_job(&mut self, at: usize) {
+        let job = fixture::job_id(at);
+        let disk = &self.agents[at].disk;
+        if disk.contains_key(&RecordKey::Job(job)) || disk.contains_key(&RecordKey::Handed(job)) {
+            return;
+        }
+        match fixture::handed(at) {
+            Some(handed) if self.story.hands_over.contains(&at) => {
+                self.give(at, Input::HandOver { job, handed });
+            }
+            _ => {
+                let tasks = fixture::plan(self.story.tasks);
+                self.give(at, Input::AddJob { job, priority: 0, source: None, tasks });
+            }
+        }
+    }
+
+    pub(super) fn person(&mut self, fault: Fault) {
+        match fault {
+            Fault::Pause(at, span) => {
+                self.give(at, Input::SetPaused(true));
+                let delay = self.rng.within(span);
+                self.relief(delay, Event::Resume(at));
+            }
+            Fault::Cancel(at) => self.give(at, Input::CancelJob(fixture::job_id(at))),
+            Fault::Retry(at) => self.give(at, Input::RetryJob(fixture::job_id(at))),
+            Fault::TakeBack(at) => self.give(at, Input::TakeBack(fixture::job_id(at))),
+            Fault::Replan(at) => self.replan(at),
+            Fault::Mend(at) => self.agents[at].habits.retain(|habit| *habit != Habit::Fails),
+            Fault::Leave(at) => self.stop(at, None),
+            Fault::StopAndStart(at, down) => self.stop(at, Some(down)),
+            _ => {}
+        }
+    }
+
+    /// The person resumes the agent, and looks whether it took.
+    pub(super) fn resume(&mut self, at: usize) {
+        if self.agents[at].dead {
+            return;
+        }
+        if self.agents[at].is_up() && !self.sleeps(at) {
+            self.give(at, Input::SetPaused(false));
+        }
+        if self.agents[at].disk.get(&RecordKey::Paused) == Some(&Record::Paused(true)) {
+            self.after(RESUME_AGAIN_MS, Event::Resume(at));
+        }
+    }
+
+    /// The owner finds that pieces do not do.
+    fn replan(&mut self, at: usize) {
+        let job = fixture::job_id(at);
+        let handed = match self.agents[at].disk.get(&RecordKey::Handed(job)) {
+            Some(Record::Handed(handed)) => Some(&handed.state),
+            _ => None,
+        };
+        if handed.is_some_and(|state| *state != HandedState::Own) {
+            return; // nobody plans a job that is somebody else's
+        }
+        self.agents[at].io.end(WorkKey::Join(job));
+        for index in 0..self.story.tasks {
+            self.respecify(TaskId { job, index });
+        }
+        self.give(at, Input::Replan { job, tasks: fixture::whole_plan() });
+    }
+
+    fn stop(&mut self, at: usize, back: Option<Span>) {
+        if self.agents[at].mesh.is_none() || self.agents[at].sleep.is_some() {
+            return;
+        }
+        let (boot, until) = (self.agents[at].boot, self.now + GRACE_MS);
+        self.give(at, Input::Stop { grace_ms: GRACE_MS });
+        self.after(STOP_CHECK_MS, Event::StopCheck { at, boot, until, back });
+    }
+
+    pub(super) fn stop_check(&mut self, at: usize, until: u64, back: Option<Span>) {
+        let agent = &self.agents[at];
+        let boot = agent.boot;
+        let waits = agent.mesh.as_ref().is_some_and(dmc_protocol::mesh::Mesh::waits_to_stop);
+        if waits && self.now < until {
+            return self.after(STOP_CHECK_MS, Event::StopCheck { at, boot, until, back });
+        }
+        self.give(at, Input::StopNow);
+        if self.is_now(at, boot) {
+            self.agents[at].deaf = true;
+            self.after(EXIT_MS, Event::Exit { at, boot, back });
+        }
+    }
+
+    /// The process ends; its last commit is through, unless the disk is full.
+    pub(super) fn exit(&mut self, at: usize, back: Option<Span>) {
+        self.crash(at);
+        match back {
+            Some(down) => {
+                let delay = self.rng.within(down);
+                self.relief(delay, Event::Start(at));
+            }
+            None => self.agents[at].dead = true,
+        }
+    }
+}
