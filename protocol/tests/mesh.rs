@@ -266,6 +266,43 @@ fn a_lease_that_makes_no_progress_ends_however_often_it_is_listed() {
 }
 
 #[test]
+fn an_attempt_that_begins_anew_for_ever_makes_no_progress() {
+    let (mut mesh, attempt) = owner();
+    let mut second = 0;
+    let mut ends = |mesh: &mut Mesh, every: u64| {
+        for _ in 0..3_000 {
+            second += 1;
+            let now = Time(second * 1_000);
+            let state = if second % every == 0 { HeldState::Queued } else { running(second % 9) };
+            let message = lists(attempt, state);
+            mesh.handle(now, Input::Received { from: PEER, message });
+            mesh.handle(now, Input::Tick);
+        }
+        leases(mesh) == 0
+    };
+    // Its worker was restarted a few times.
+    assert!(!ends(&mut mesh, 500));
+    assert!(ends(&mut mesh, 10));
+}
+
+#[test]
+fn a_worker_that_never_begins_does_not_keep_the_task_from_others() {
+    let (mut mesh, _) = owner();
+    let other = AgentId([3; 32]);
+    mesh.handle(Time(1), Input::PeerUp(other));
+    for second in 1..=700 {
+        let now = Time(second * 1_000);
+        // Both live; the first lists nothing, and nothing is left to offer to the other.
+        for (from, name) in [(PEER, "peer"), (other, "other")] {
+            let message = Message::Info(info(name, 1));
+            mesh.handle(now, Input::Received { from, message });
+        }
+        mesh.handle(now, Input::Tick);
+    }
+    assert_eq!(leases(&mesh), 0);
+}
+
+#[test]
 fn a_worker_cannot_hoard_before_it_delivered() {
     let mut mesh = agent(0);
     let tasks = vec![audio(); 100];

@@ -50,7 +50,7 @@ pub enum Fault {
 pub enum Lie {
     /// Claims every slot there is, hoards grants, and lists them as running for ever.
     Hoards,
-    /// The same, and its progress goes up and down.
+    /// The same, and its progress goes up and down and begins anew.
     Dances,
     /// Reports results that it does not have, for attempts that were never granted too.
     Invents,

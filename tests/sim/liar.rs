@@ -146,8 +146,12 @@ impl Liar {
     }
 
     fn list_for_ever(&self, said: &mut Said) {
-        let frames = if self.lie == Lie::Dances { 1 + self.ticks % 2 } else { 1 };
-        let state = HeldState::Running(Progress { frames, ..Progress::default() });
+        let running = |frames| HeldState::Running(Progress { frames, ..Progress::default() });
+        let state = match (self.lie, self.ticks % 7) {
+            (Lie::Dances, 0) => HeldState::Queued,
+            (Lie::Dances, number) => running(1 + number % 2),
+            _ => running(1),
+        };
         for to in &self.peers {
             let mine = self.held.iter().filter(|(_, (owner, ..))| owner == to);
             let held = mine.map(|(attempt, (_, task, _))| HeldAttempt {

@@ -15,7 +15,7 @@ mod ledger;
 mod liar;
 mod network;
 mod oracle;
-mod rng;
+pub mod rng;
 pub mod runner;
 pub mod scenarios;
 pub mod world;

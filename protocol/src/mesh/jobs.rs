@@ -46,11 +46,13 @@ pub struct Lease {
     pub(super) moved: Time,
     /// The most frames and milliseconds that it told of.
     pub(super) farthest: Option<(u64, u64)>,
+    /// How often it began anew.
+    pub(super) begun: u32,
 }
 
 impl Lease {
     pub(super) fn new(now: Time) -> Lease {
-        Lease { granted: now, progress: None, moved: now, farthest: None }
+        Lease { granted: now, progress: None, moved: now, farthest: None, begun: 0 }
     }
 }
 

@@ -19,6 +19,8 @@ use super::{Mesh, Output};
 const FAILURES_KEPT_MAX: usize = 8;
 /// Ended leases of one task whose late result is still welcome.
 const EXPIRED_KEPT_MAX: usize = 64;
+/// How often an attempt may begin anew before that counts as no progress.
+const BEGUN_MAX: u32 = 8;
 /// Frames before its segment that a worker may decode and throw away.
 const PREROLL_FRAMES_MAX: u64 = 100_000;
 /// A worker that waits for its input is given the time that this takes over a slow radio link.
@@ -98,13 +100,11 @@ impl Mesh {
     fn others_could(&self, now: Time, job: &Job, task: &Task, worker: AgentId) -> bool {
         let leases = self.jobs.lease_counts();
         self.candidates(now, job, task).into_iter().any(|other| {
-            let Some(bid) = self.jobs.bids.get(&other) else { return false };
             let held = leases.get(&other).copied().unwrap_or(0);
             let slots = self.peers.get(other).map_or(0, super::peers::Peer::slots);
-            other != worker
-                && bid.jobs.contains(&job.record.id)
-                && held < bid.want.min(slots)
-                && self.has_room_for(job, task, other)
+            // One that was offered nothing, because nothing was left, may well have room.
+            let seats = self.jobs.bids.get(&other).map_or(slots, |bid| bid.want.min(slots));
+            other != worker && held < seats && self.has_room_for(job, task, other)
         })
     }
 
@@ -219,7 +219,9 @@ impl Mesh {
                 out.push(Output::Changed(id.job));
             }
             // It started again: its input has to come once more.
-            HeldState::Queued if lease.progress.is_some() => *lease = Lease::new(now),
+            HeldState::Queued if lease.progress.is_some() && lease.begun < BEGUN_MAX => {
+                *lease = Lease { begun: lease.begun + 1, ..Lease::new(now) };
+            }
             HeldState::Queued | HeldState::Done(_) => {}
         }
     }
