@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::bed::{Bed, Meeting};
+use crate::support::compare::{Depth, compare};
 use crate::support::dmc::Job;
+use crate::support::film::Film;
 use crate::support::process::{descendants, run, signal};
 use crate::support::zoo;
 
@@ -50,12 +52,12 @@ fn is_alive(id: u32) -> bool {
 }
 
 /// The encoder that an agent runs, held still so that it cannot end by itself.
-fn hold_encoder(agent: u32) -> u32 {
+fn hold_encoder(agent: u32, encoder: &str) -> u32 {
     let mut found = None;
     wait_until("an encoder runs", FILM_LIMIT, || {
         found = descendants(agent).into_iter().map(|process| process.id).find(|id| {
             let words = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
-            words.contains("libx265") && words.contains("-progress")
+            words.contains(encoder) && words.contains("-progress")
         });
         found.is_some()
     });
@@ -76,7 +78,7 @@ fn what_a_killed_agent_left_behind_goes_at_its_next_start() {
     let (source, dir) = (zoo::get("long.mp4"), bed.dir("out"));
     let out = dir.join("film.mkv");
     let id = ask_for(&bed, 0, &source, &out, &["--preset", "hevc", "--segment-seconds", "4"]);
-    let encoder = hold_encoder(bed.process_id(0));
+    let encoder = hold_encoder(bed.process_id(0), "libx265");
     // A program of somebody else, with the name of another agent in its environment.
     let mut stranger = Command::new("sleep").arg("300").env("DMC_CHILD_OF", "x").spawn().unwrap();
     bed.kill(0);
@@ -98,6 +100,62 @@ fn what_a_killed_agent_left_behind_goes_at_its_next_start() {
     wait_for_success(&bed, 0, &id);
     assert_eq!(leftovers(&dir), [out], "beside the result");
     assert_eq!(leftovers(&bed.data(0).join("work")), Vec::<PathBuf>::new());
+}
+
+/// Files in the store that are held by names with that beginning.
+fn held_files(data: &Path, holder: &str) -> Vec<PathBuf> {
+    let holder: String = holder.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let pins = leftovers(&data.join("pins"));
+    let names = pins.iter().filter_map(|pin| pin.file_name()?.to_str()?.split_once('.'));
+    let held = names.filter(|(_, by)| by.starts_with(&holder));
+    let mut files: Vec<PathBuf> =
+        held.map(|(id, _)| data.join("blobs").join(&id[..2]).join(id)).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// Flips a bit in the middle of a file, as a bad disk does.
+fn damage(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn files_that_a_bad_disk_damages_are_made_anew() {
+    let bed = Bed::start(1, Meeting::Address);
+    let (source, out) = (zoo::get("plain.mp4"), bed.dir("out").join("film.mkv"));
+    let words = ["--preset", "lossless", "--segment-seconds", "2"];
+    let id = ask_for(&bed, 0, &source, &out, &words);
+    wait_until("a segment is committed", FILM_LIMIT, || {
+        bed.job(0, &id).0["tasks_done"].as_u64() > Some(0)
+    });
+    let encoder = hold_encoder(bed.process_id(0), "ffv1");
+    let mut parts = Vec::new();
+    wait_until("a piece waits beside that of the encoder", FILM_LIMIT, || {
+        parts = held_files(bed.data(0), "part-");
+        held_files(bed.data(0), "piece-").len() > 1
+    });
+    let words = fs::read_to_string(format!("/proc/{encoder}/cmdline")).unwrap();
+    let idle = |file: &PathBuf| !words.contains(file.to_str().unwrap());
+    let pieces: Vec<_> = held_files(bed.data(0), "piece-").into_iter().filter(idle).collect();
+    assert!(!pieces.is_empty() && !parts.is_empty(), "{pieces:?} {parts:?}");
+    damage(&pieces[0]);
+    // The largest is a film, the smallest a list of frames.
+    parts.sort_by_key(|file| fs::metadata(file).unwrap().len());
+    damage(parts.last().unwrap());
+    signal(encoder, Signal::CONT);
+    let job = wait_for_success(&bed, 0, &id);
+    assert!(job.0["proof"]["pixels_equal"].as_bool().unwrap(), "{:#}", job.0);
+    let (source, result) = (Film::open(&source).unwrap(), Film::open(&out).unwrap());
+    let verdict = compare(&source, &result, Depth::Lossless).unwrap();
+    assert_eq!(verdict.differences, Vec::<String>::new());
+    let log = bed.log(0);
+    for what in ["its piece is damaged", "its result is damaged"] {
+        assert!(log.contains(what), "not noticed: {what}");
+    }
 }
 
 /// Set where a test runs that may mount file systems of its own.

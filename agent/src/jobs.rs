@@ -174,6 +174,8 @@ pub struct Entry {
     pub token: CancellationToken,
     /// Serialises verification, so that neighbours are compared in some order.
     pub verifying: Arc<tokio::sync::Mutex<crate::owner::Verified>>,
+    /// Files of it that a bad disk damaged since this agent started.
+    pub damaged: u32,
 }
 
 /// All jobs that persons asked this agent for.
@@ -285,6 +287,7 @@ impl JobBook {
             if entry.token.is_cancelled() {
                 entry.token = self.stop.child_token();
                 entry.verifying = Arc::default();
+                entry.damaged = 0;
             }
         });
     }
@@ -371,6 +374,7 @@ impl JobBook {
 
 impl Entry {
     fn new(request: Request, stop: &CancellationToken) -> Entry {
-        Entry { request, planned: None, token: stop.child_token(), verifying: Arc::default() }
+        let (token, verifying) = (stop.child_token(), Arc::default());
+        Entry { request, planned: None, token, verifying, damaged: 0 }
     }
 }

@@ -6,6 +6,7 @@ pub mod custody;
 pub mod discovery;
 pub mod http;
 pub mod identity;
+pub mod intact;
 pub mod intake;
 pub mod jobs;
 pub mod media;

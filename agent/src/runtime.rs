@@ -23,6 +23,7 @@ use tracing::{debug, error, info};
 
 use crate::config::Settings;
 use crate::discovery::{Discovery, Sighting};
+use crate::intact::{self, Seen};
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::verify::Checked;
@@ -91,6 +92,8 @@ pub struct Shared {
     /// Results for jobs of this very agent that its worker side has checked, by media and proof:
     /// the same bytes need no second decode.
     pub checked: Mutex<BTreeMap<(BlobId, BlobId), Checked>>,
+    /// Large blobs that were read whole and right.
+    pub intact: Mutex<BTreeMap<BlobId, Seen>>,
     /// Everything that runs beside the loop.
     pub tasks: TaskTracker,
     /// Ends all of it.
@@ -243,6 +246,7 @@ impl Runtime {
             attempts: Mutex::default(),
             custody: Mutex::default(),
             checked: Mutex::default(),
+            intact: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: parts.stop,
             started: Instant::now(),
@@ -372,6 +376,7 @@ impl Runtime {
             NetEvent::Reached(peer, addr) => return self.shared.met(peer, [addr]),
             NetEvent::Listening(addr) => return self.shared.listens(addr, true),
             NetEvent::NotListening(addr) => return self.shared.listens(addr, false),
+            NetEvent::Damaged(blob) => return intact::damaged(Arc::clone(&self.shared), blob),
         };
         outputs.extend(self.mesh.handle(now, input));
     }

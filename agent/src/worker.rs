@@ -1,6 +1,6 @@
 //! What this agent does for owners: fetch the input, run ffmpeg, keep the result.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Settings;
+use crate::intact;
 use crate::media::{MediaError, run as ffmpeg};
 use crate::net::FetchError;
 use crate::room::{self, Disk};
@@ -149,6 +150,32 @@ pub fn run(
     });
 }
 
+/// The input's file, read whole and right; a damaged one is fetched again.
+async fn sound_input(
+    shared: &Arc<Shared>,
+    attempt: AttemptId,
+    owner: AgentId,
+    blob: BlobRef,
+    token: &CancellationToken,
+) -> Result<PathBuf, Failure> {
+    let failed = |e: &StoreError| Failure::new(store_kind(e), chain(e));
+    match intact::path(shared, blob.id).await {
+        Err(e) if intact::is_damage(&e) => warn!("an input is fetched again: {}", chain(&e)),
+        checked => return checked.map_err(|e| failed(&e)),
+    }
+    if owner == shared.me {
+        // Nobody is to blame: it is cut anew.
+        intact::damaged(Arc::clone(shared), blob.id);
+        return Err(Failure::new(FailureKind::Busy, "its piece is damaged on this disk"));
+    }
+    let holder = input_holder(attempt);
+    tokio::select! {
+        fetched = fetch_blob(shared, owner, blob, &holder, Duration::MAX) => fetched?,
+        () = token.cancelled() => return Err(Failure::new(FailureKind::Busy, "cancelled")),
+    }
+    intact::path(shared, blob.id).await.map_err(|e| failed(&e))
+}
+
 async fn encode(
     shared: &Arc<Shared>,
     attempt: AttemptId,
@@ -160,7 +187,7 @@ async fn encode(
     let internal = |e: &dyn std::error::Error| Failure::new(FailureKind::Internal, chain(e));
     let tools = shared.tools.as_ref();
     let tools = tools.ok_or_else(|| Failure::new(FailureKind::Internal, "no ffmpeg here"))?;
-    let input = shared.store.blobs.path(blob.id).map_err(|e| internal(&e))?;
+    let input = sound_input(shared, attempt, owner, blob, token).await?;
     let work_dir = shared.directory("work").join(attempt.to_string());
     let made = std::fs::create_dir_all(&work_dir);
     made.map_err(|e| encode_failed(&MediaError::io("write", &work_dir, e)))?;

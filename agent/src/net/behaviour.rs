@@ -319,8 +319,14 @@ impl Node {
         };
         let (blobs, heard, refused) =
             (self.blobs.clone(), self.heard.clone(), self.refused.clone());
+        let events = self.events.clone();
         tokio::spawn(async move {
-            if let Err(e) = blobs::serve(stream, blobs, &|| heard.touch(id)).await {
+            let notes = |note: blobs::Note| match note {
+                blobs::Note::Heard => heard.touch(id),
+                // When nobody has time for this now, the next request tells it again.
+                blobs::Note::Damaged(blob) => drop(events.try_send(NetEvent::Damaged(blob))),
+            };
+            if let Err(e) = blobs::serve(stream, blobs, &notes).await {
                 debug!(%peer, "a blob stream ended: {e}");
                 if e.kind() == std::io::ErrorKind::InvalidData {
                     refused.count(id);

@@ -94,12 +94,18 @@ impl From<io::Error> for FetchError {
     }
 }
 
-/// Answers the requests of one inbound stream until it ends; `heard` is told of each.
-pub(super) async fn serve(
-    mut stream: Stream,
-    blobs: Blobs,
-    heard: &(dyn Fn() + Sync),
-) -> io::Result<()> {
+/// What the serving side notices.
+pub(super) enum Note {
+    /// The peer asked for something.
+    Heard,
+    /// The file of a blob is damaged.
+    Damaged(BlobId),
+}
+
+type Notes<'a> = &'a (dyn Fn(Note) + Sync);
+
+/// Answers the requests of one inbound stream until it ends.
+pub(super) async fn serve(mut stream: Stream, blobs: Blobs, notes: Notes<'_>) -> io::Result<()> {
     loop {
         let request = timeout(SERVE_TIMEOUT, read_frame_up_to(&mut stream, REQUEST_BYTES_MAX));
         let request = match request.await {
@@ -108,14 +114,14 @@ pub(super) async fn serve(
             Ok(Err(e)) => return Err(e),
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
-        heard();
+        notes(Note::Heard);
         let request: Request = codec::from_bytes(&request, REQUEST_BYTES_MAX)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         match request {
-            Request::Manifest(id) => send_manifest(&mut stream, &blobs, id).await?,
+            Request::Manifest(id) => send_manifest(&mut stream, &blobs, id, notes).await?,
             Request::Chunks { id, indices } => {
                 for index in indices.into_iter().take(CHUNKS_PER_REQUEST) {
-                    send_chunk(&mut stream, &blobs, id, index).await?;
+                    send_chunk(&mut stream, &blobs, id, index, notes).await?;
                 }
                 stream.flush().await?;
             }
@@ -123,9 +129,22 @@ pub(super) async fn serve(
     }
 }
 
-async fn send_manifest(stream: &mut Stream, blobs: &Blobs, id: BlobId) -> io::Result<()> {
+/// Damage and a changed source must be known to whoever gave the blob out.
+fn note_damage(error: &StoreError, id: BlobId, notes: Notes<'_>) {
+    if matches!(error, StoreError::Corrupt { .. } | StoreError::SourceChanged { .. }) {
+        notes(Note::Damaged(id));
+    }
+}
+
+async fn send_manifest(
+    stream: &mut Stream,
+    blobs: &Blobs,
+    id: BlobId,
+    notes: Notes<'_>,
+) -> io::Result<()> {
     let blobs = blobs.clone();
     let manifest = blocking(move || blobs.manifest(id)).await;
+    let manifest = manifest.inspect_err(|e| note_damage(e, id, notes));
     let body = match manifest {
         Ok(manifest) => codec::to_bytes(&Ok::<&Manifest, String>(&manifest)),
         Err(e) => codec::to_bytes(&Err::<Manifest, String>(e.to_string())),
@@ -133,7 +152,13 @@ async fn send_manifest(stream: &mut Stream, blobs: &Blobs, id: BlobId) -> io::Re
     write_frame(stream, &body.map_err(io::Error::other)?).await
 }
 
-async fn send_chunk(stream: &mut Stream, blobs: &Blobs, id: BlobId, index: u32) -> io::Result<()> {
+async fn send_chunk(
+    stream: &mut Stream,
+    blobs: &Blobs,
+    id: BlobId,
+    index: u32,
+    notes: Notes<'_>,
+) -> io::Result<()> {
     let blobs = blobs.clone();
     let write = async {
         match blocking(move || blobs.read_chunk(id, index)).await {
@@ -144,6 +169,7 @@ async fn send_chunk(stream: &mut Stream, blobs: &Blobs, id: BlobId, index: u32) 
             }
             // Length zero is no chunk: the reason follows.
             Err(e) => {
+                note_damage(&e, id, notes);
                 stream.write_all(&0u32.to_le_bytes()).await?;
                 write_frame(stream, e.to_string().as_bytes()).await
             }

@@ -15,7 +15,7 @@ mod serving;
 
 use std::net::SocketAddr;
 
-use dmc_protocol::id::AgentId;
+use dmc_protocol::id::{AgentId, BlobId};
 use dmc_protocol::message::Message;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
@@ -48,6 +48,8 @@ pub enum NetEvent {
     Listening(SocketAddr),
     /// The agent can be reached here no longer.
     NotListening(SocketAddr),
+    /// A peer asked for this blob, and its file here is damaged.
+    Damaged(BlobId),
 }
 
 /// Why the network does not start.

@@ -1,15 +1,16 @@
 //! Fetches results and verifies them, each alone and against its neighbours.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use dmc_protocol::id::{AgentId, AttemptId, BlobRef, TaskId};
+use dmc_protocol::id::{AgentId, AttemptId, BlobId, BlobRef, TaskId};
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{Failure, FailureKind, TaskResult};
 use tracing::warn;
 
+use crate::intact;
 use crate::jobs::Planned;
 use crate::media::plan::Plan;
 use crate::media::verify;
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// all parts must share.
 #[derive(Debug, Default)]
 pub struct Verified {
-    pub(super) proofs: BTreeMap<u32, PathBuf>,
+    pub(super) proofs: BTreeMap<u32, BlobId>,
     pub(super) extradata: BTreeMap<u32, String>,
 }
 
@@ -69,6 +70,15 @@ pub fn fetch(
                 } // else it is fetched again, and what came of it is kept
                 shared.tell(Input::ResultBad { attempt, task, failure }).await;
             }
+            Decided::Redo(damaged) => {
+                if damaged != task.index {
+                    shared.tell(Input::ResultGood { attempt, task }).await;
+                }
+                let task = TaskId { job: task.job, index: damaged };
+                if let Some(spec) = scene.spec(damaged) {
+                    intact::redo(&shared, task, spec, "its proof").await;
+                }
+            }
             Decided::Demote(suspect, why) => {
                 if suspect == task.index {
                     release_part(&shared, task, result).await;
@@ -94,6 +104,8 @@ enum Decided {
     Bad(Failure),
     /// This task must be done another way, because of this.
     Demote(u32, String),
+    /// The proof of this task is damaged on this disk: it is done again.
+    Redo(u32),
 }
 
 async fn fetch_and_verify(
@@ -132,13 +144,13 @@ async fn fetch_and_verify(
         all.get(&(result.media.id, result.proof.id)).filter(|_| from == shared.me).cloned()
     };
     if let Some(checked) = known {
-        return check_against_others(shared, scene, task, &proof, checked.extradata).await;
+        return check_against_others(shared, scene, task, result.proof.id, checked.extradata).await;
     }
     let checked =
         verify::verify_result(&scene.tools, plan, task.index, &media, &proof, &scene.token).await;
     match checked {
         Ok(verify::Verdict::Good(checked)) => {
-            check_against_others(shared, scene, task, &proof, checked.extradata).await
+            check_against_others(shared, scene, task, result.proof.id, checked.extradata).await
         }
         Ok(verify::Verdict::Unproven(why)) => Decided::Demote(task.index, why),
         Ok(verify::Verdict::Damaged(why)) => bad(FailureKind::Verify, why),
@@ -153,7 +165,7 @@ async fn check_against_others(
     shared: &Arc<Shared>,
     scene: &Scene,
     task: TaskId,
-    proof: &Path,
+    proof: BlobId,
     extradata: String,
 ) -> Decided {
     let Some(verifying) = shared.jobs.with(task.job, |entry| Arc::clone(&entry.verifying)) else {
@@ -171,22 +183,32 @@ async fn check_against_others(
         return Decided::Bad(Failure::new(FailureKind::Verify, reason));
     }
     verified.extradata.insert(task.index, extradata);
-    verified.proofs.insert(task.index, proof.to_owned());
+    verified.proofs.insert(task.index, proof);
     for (before, after) in neighbours(&scene.planned, task.index) {
-        let (Some(a), Some(b)) = (verified.proofs.get(&before), verified.proofs.get(&after)) else {
-            continue;
+        let file = |index| {
+            let proof = verified.proofs.get(&index)?;
+            shared.store.blobs.path(*proof).ok().filter(|path| path.exists())
         };
         // A neighbour that was dropped meanwhile proves nothing; it comes again.
-        if !a.exists() || !b.exists() {
-            continue;
-        }
-        if let Err(why) = linked(plan, after, a, b).await {
+        let (Some(a), Some(b)) = (file(before), file(after)) else { continue };
+        if let Err(why) = linked(plan, after, &a, &b).await {
+            for index in [before, after] {
+                if is_damaged(shared, verified.proofs.get(&index).copied()).await {
+                    verified.proofs.remove(&index);
+                    return Decided::Redo(index);
+                }
+            }
             verified.proofs.remove(&after);
             verified.extradata.remove(&after);
             return Decided::Demote(after, why);
         }
     }
     Decided::Good
+}
+
+async fn is_damaged(shared: &Arc<Shared>, proof: Option<BlobId>) -> bool {
+    let Some(proof) = proof else { return false };
+    intact::path(shared, proof).await.is_err_and(|e| intact::is_damage(&e))
 }
 
 /// The pairs of consecutive segments that a task is part of.

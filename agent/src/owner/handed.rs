@@ -260,6 +260,7 @@ async fn publish_copy(
         Err(Ended::Cancelled) => Err(Trouble::Cancelled),
         Err(Ended::Full(why)) => Err(Trouble::Bad(Failure::new(FailureKind::DiskFull, why))),
         Err(Ended::Failed(error) | Ended::Suspect(_, error)) => Err(Trouble::own(error)),
+        Err(Ended::Damaged(_)) => Err(Trouble::own("a part is damaged".to_owned())),
     }
 }
 

@@ -8,6 +8,7 @@ use dmc_protocol::mesh::Input;
 use dmc_protocol::message::TaskResult;
 use tracing::debug;
 
+use crate::intact;
 use crate::jobs::{Phase, Proof};
 use crate::media::run::TaskOutput;
 use crate::media::{MediaError, join as joining, publish, verify};
@@ -44,6 +45,11 @@ pub fn join(shared: Arc<Shared>, job: JobId) {
         match ended {
             Ended::Cancelled | Ended::Full(_) => debug!(%job, "joining was cancelled"),
             Ended::Failed(error) => fail(&shared, job, error).await,
+            Ended::Damaged(task) => {
+                if let Some(spec) = scene.spec(task.index) {
+                    intact::redo(&shared, task, spec, "its result").await;
+                }
+            }
             Ended::Suspect(task, why) => {
                 demote(&shared, &scene, task, scene.spec(task.index), &why).await;
             }
@@ -76,6 +82,8 @@ pub(super) enum Ended {
     /// A disk is full: nobody's fault, and it passes.
     Full(String),
     Failed(String),
+    /// The result of a task is damaged on this disk.
+    Damaged(TaskId),
     Suspect(TaskId, String),
 }
 
@@ -143,6 +151,7 @@ async fn join_and_verify(
     phase(Phase::Joining).await;
     let parts = committed(shared, job).await?;
     let plan = &scene.planned.plan;
+    check_all_parts(shared, job, &parts).await?;
     check_all_links(shared, scene, job, &parts).await?;
     scene.source_unchanged().map_err(Ended::Failed)?;
     let path =
@@ -183,6 +192,26 @@ async fn committed(shared: &Shared, job: JobId) -> Result<Vec<TaskResult>, Ended
         job.tasks.iter().map(|task| Some(task.record.commit?.result)).collect::<Option<Vec<_>>>()
     });
     results.await.flatten().ok_or(Ended::Cancelled)
+}
+
+/// What was committed lay on this disk since, for days perhaps.
+async fn check_all_parts(
+    shared: &Arc<Shared>,
+    job: JobId,
+    parts: &[TaskResult],
+) -> Result<(), Ended> {
+    for (index, part) in (0..).zip(parts) {
+        for blob in [part.media, part.proof] {
+            match intact::path(shared, blob.id).await {
+                Ok(_) => {}
+                Err(e) if intact::is_damage(&e) => {
+                    return Err(Ended::Damaged(TaskId { job, index }));
+                }
+                Err(e) => return Err(Ended::Failed(chain(&e))),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every segment against the one before it, whatever happened between: after a restart nothing is

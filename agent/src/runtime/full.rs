@@ -83,6 +83,8 @@ impl Runtime {
             Event::Net(NetEvent::Reached(peer, addr)) => self.shared.met(peer, [addr]),
             Event::Net(NetEvent::Listening(addr)) => self.shared.listens(addr, true),
             Event::Net(NetEvent::NotListening(addr)) => self.shared.listens(addr, false),
+            // It is found again when it is needed again.
+            Event::Net(NetEvent::Damaged(_)) => {}
             Event::Sighting(sighting) => self.shared.seen(sighting).await,
             Event::Input(_) | Event::Ask(_) | Event::Stop(_) => self.deferred.push_back(event),
         }
