@@ -235,12 +235,14 @@ impl Io {
     /// What is left and should not be, once all is over. `excused` owners are dead or lie.
     pub fn leaks(&self, disk: &Disk, excused: &BTreeSet<AgentId>) -> Vec<String> {
         let done: BTreeSet<JobId> = disk.values().filter_map(done_job).collect();
-        let of_excused = |attempt: &AttemptId| match disk.get(&RecordKey::Work(*attempt)) {
-            Some(Record::Work(work)) => excused.contains(&work.owner),
-            _ => false,
-        };
         let kept_for_excused = |job: &JobId| match disk.get(&RecordKey::Custody(*job)) {
             Some(Record::Custody(custody)) => excused.contains(&custody.from),
+            _ => false,
+        };
+        let of_excused = |attempt: &AttemptId| match disk.get(&RecordKey::Work(*attempt)) {
+            Some(Record::Work(work)) => {
+                excused.contains(&work.owner) || kept_for_excused(&work.task.job)
+            }
             _ => false,
         };
         let mut leaks: Vec<String> = Vec::new();

@@ -272,7 +272,14 @@ impl Oracle {
     /// Once all is over: nothing may be left on a living agent. `excused` agents are dead or lie.
     pub fn after_all(&mut self, mesh: &Mesh, io: &Io, disk: &Disk, excused: &BTreeSet<AgentId>) {
         let me = mesh.me().short();
-        for held in mesh.work().held().filter(|held| !excused.contains(&held.record.owner)) {
+        let kept_for_excused = |job: JobId| {
+            mesh.custody().get(job).is_some_and(|kept| excused.contains(&kept.record.from))
+        };
+        for held in mesh.work().held() {
+            let record = &held.record;
+            if excused.contains(&record.owner) || kept_for_excused(record.task.job) {
+                continue;
+            }
             self.fail(format!("{me} still holds {:?} ({:?})", held.record.attempt, held.stage));
         }
         for kept in mesh.custody().iter().filter(|kept| !excused.contains(&kept.record.from)) {

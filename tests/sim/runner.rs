@@ -13,7 +13,7 @@ use crate::world::{Report, World};
 /// Seeds that one thread takes at a time.
 const SEEDS_AT_ONCE: u64 = 16;
 /// Broken runs of one scenario that are kept in full.
-const KEPT_MAX: usize = 3;
+const KEPT_MAX: usize = 40;
 
 /// All runs of one scenario.
 #[derive(Debug, Clone)]

@@ -55,14 +55,18 @@ impl World {
 
     /// The person resumes the agent, and looks whether it took.
     pub(super) fn resume(&mut self, at: usize) {
-        if self.agents[at].dead {
+        let agent = &self.agents[at];
+        if agent.dead {
             return;
         }
-        if self.agents[at].is_up() && !self.sleeps(at) {
+        let listens =
+            agent.is_up() && !agent.deaf && agent.sleep.is_none() && agent.group.is_none();
+        let paused = agent.disk.get(&RecordKey::Paused) == Some(&Record::Paused(true));
+        if listens {
             self.give(at, Input::SetPaused(false));
         }
-        if self.agents[at].disk.get(&RecordKey::Paused) == Some(&Record::Paused(true)) {
-            self.after(RESUME_AGAIN_MS, Event::Resume(at));
+        if paused || !listens {
+            self.relief(RESUME_AGAIN_MS, Event::Resume(at));
         }
     }
 

@@ -39,11 +39,13 @@ impl World {
         let agent = &mut self.agents[at];
         if agent.mesh.is_some() && !agent.deaf {
             agent.inbox.push_back(input);
-            self.turn(at);
+            if agent.sleep.is_none() {
+                self.turn(at);
+            }
         }
     }
 
-    fn turn(&mut self, at: usize) {
+    pub(super) fn turn(&mut self, at: usize) {
         while self.agents[at].group.is_none() && !self.agents[at].inbox.is_empty() {
             if self.one_by_one {
                 let Some(input) = self.agents[at].inbox.pop_front() else { return };
@@ -268,7 +270,10 @@ impl World {
         match output {
             Output::Send { to, message } => {
                 let from = fixture::agent_id(at);
-                self.oracle.count_message(self.now, from, &message);
+                // A liar that asks again and again is answered as often.
+                if self.agents[index_of(to)].lie().is_none() {
+                    self.oracle.count_message(self.now, from, &message);
+                }
                 // The runtime's commit may be ahead of what is said after it.
                 if self.one_by_one {
                     self.oracle.on_send(to, &message, &self.agents[at].disk);

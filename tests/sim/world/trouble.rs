@@ -210,6 +210,7 @@ impl World {
             false => (None, Some(ticks)),
         };
         before.into_iter().flatten().for_each(|event| self.step(event));
+        self.turn(at);
         for event in others {
             let work = matches!(event, Event::WorkEnds { .. } | Event::Progress { .. });
             match event {
