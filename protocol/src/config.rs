@@ -53,6 +53,8 @@ pub struct Config {
     pub custody_seek_ms: u64,
     /// How long a custodian, or a submitter, may be silent while the source is on its way.
     pub custody_offer_ms: u64,
+    /// A custodian whose work gets no further for this long is given up, however often it speaks.
+    pub custody_stall_ms: u64,
     /// Silence of a custodian after which the submitter takes the job back.
     pub custody_silence_ms: u64,
     /// How long a result that could not be brought home for a reason here waits for the next try.
@@ -91,6 +93,7 @@ impl Default for Config {
             result_kept_ms: 7 * 24 * 3_600_000,
             custody_seek_ms: 60_000,
             custody_offer_ms: 60_000,
+            custody_stall_ms: 3_600_000,
             custody_silence_ms: 600_000,
             custody_retry_ms: 60_000,
             custody_max: 64,

@@ -400,6 +400,13 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "liar_steals", agents: 4, habits: &[(3, Lies(Lie::Steals))], ..CALM },
     Scenario { name: "liar_starves", agents: 4, habits: &[(3, Lies(Lie::Starves))], ..CALM },
     Scenario {
+        name: "liar_keeps",
+        agents: 4,
+        hands_over: true,
+        habits: &[(3, Lies(Lie::Keeps))],
+        ..CALM
+    },
+    Scenario {
         name: "two_liars_and_restarts",
         agents: 5,
         road: lossy(5),

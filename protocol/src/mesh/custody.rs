@@ -211,8 +211,8 @@ impl Mesh {
             CustodyState::Working => {
                 let tasks = self.jobs.get(kept.record.id).map(|job| job.tasks.as_slice());
                 let tasks = tasks.unwrap_or_default();
-                let done = tasks.iter().filter(|task| task.record.commit.is_some()).count();
-                let part = done * 10_000 / tasks.len().max(1);
+                let done: u64 = tasks.iter().map(|task| u64::from(task.done())).sum();
+                let part = done / (tasks.len() as u64).max(1);
                 CustodyReport::Working { done: u16::try_from(part).unwrap_or(0) }
             }
             CustodyState::Done(result) => CustodyReport::Done(*result),

@@ -13,6 +13,7 @@ use crate::message::{Failure, FailureKind, Message};
 use crate::record::{JobState, Record, RecordKey};
 use crate::time::Time;
 
+use super::leases::INPUT_BYTES_A_MS_MIN;
 use super::peers::{Peer, PeerState};
 use super::{Mesh, Output};
 
@@ -32,6 +33,10 @@ pub struct Handed {
     pub trouble: Option<String>,
     /// When the custodian was chosen or last spoke of the job, or the search began.
     heard: Time,
+    /// When its work last got further.
+    moved: Time,
+    /// How far its work was at most, in parts of 10,000; `None` while it fetches the source.
+    done: Option<u16>,
     /// Agents that will not take it, and why.
     refused: BTreeMap<AgentId, String>,
     /// Its result is being fetched.
@@ -62,7 +67,10 @@ impl Handovers {
 
     /// This agent slept: nobody was silent meanwhile.
     pub(super) fn shift(&mut self, later: impl Fn(Time) -> Time) {
-        self.all.values_mut().for_each(|handed| handed.heard = later(handed.heard));
+        for handed in self.all.values_mut() {
+            handed.heard = later(handed.heard);
+            handed.moved = later(handed.moved);
+        }
     }
 }
 
@@ -73,6 +81,8 @@ impl Handed {
             report: None,
             trouble: None,
             heard: now,
+            moved: now,
+            done: None,
             refused: BTreeMap::new(),
             fetching: false,
             tries: 0,
@@ -107,7 +117,26 @@ impl Handed {
         self.record.epoch = self.record.epoch.saturating_add(1);
         (self.heard, self.report, self.trouble) = (now, None, None);
         (self.tries, self.retry) = (0, now);
+        (self.moved, self.done) = (now, None);
         old
+    }
+
+    /// What the custodian says of its work; only more than ever before is progress.
+    fn note_progress(&mut self, now: Time, report: &CustodyReport) {
+        if let CustodyReport::Working { done } = report
+            && self.done.is_none_or(|before| *done > before)
+        {
+            (self.moved, self.done) = (now, Some(*done));
+        }
+    }
+
+    /// Whether the custodian speaks and its work does not get on: it hangs, or it lies.
+    fn is_stalled(&self, now: Time, stall_ms: u64) -> bool {
+        let travel_ms = match self.record.state {
+            HandedState::Offered => self.record.handed.source.bytes / INPUT_BYTES_A_MS_MIN,
+            _ => 0,
+        };
+        now.since_ms(self.moved) > stall_ms.saturating_add(travel_ms)
     }
 
     /// A result that stays at its custodian is not made anywhere else by itself.
@@ -173,6 +202,7 @@ impl Mesh {
         handed.record.to = Some(to);
         handed.record.epoch = handed.record.epoch.saturating_add(1);
         (handed.heard, handed.report) = (now, None);
+        (handed.moved, handed.done) = (now, None);
         handed.save(out);
         self.say_hand_over(id, out);
     }
@@ -213,6 +243,7 @@ impl Mesh {
             let Some(handed) = self.handovers.all.get_mut(&id) else { continue };
             let (silent_ms, delivery) = (now.since_ms(handed.heard), handed.is_delivery());
             let config = &self.config;
+            let stalled = handed.is_stalled(now, config.custody_stall_ms);
             match (&handed.record.state, handed.record.to) {
                 (HandedState::Offered, None) if silent_ms <= config.custody_seek_ms => {
                     self.choose_custodian(now, id, out);
@@ -224,6 +255,12 @@ impl Mesh {
                 (HandedState::Offered, None) => self.take_back(now, id, out),
                 (HandedState::Offered, Some(_)) if silent_ms > config.custody_offer_ms => {
                     self.next_custodian(now, id, "it went away", out);
+                }
+                (HandedState::Offered, Some(_)) if stalled => {
+                    self.next_custodian(now, id, "the source did not get there", out);
+                }
+                (HandedState::Away, Some(_)) if stalled && mains && !delivery => {
+                    self.take_back(now, id, out);
                 }
                 (HandedState::Away | HandedState::Returning(_), Some(_))
                     if silent_ms > config.custody_silence_ms
@@ -331,6 +368,7 @@ impl Mesh {
     ) {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };
         handed.heard = now;
+        handed.note_progress(now, &report);
         if handed.report.as_ref() != Some(&report) {
             handed.report = Some(report.clone());
             out.push(Output::Changed(id));

@@ -106,6 +106,19 @@ impl Task {
         }
     }
 
+    /// How far it is, in parts of 10,000: a film in one piece is one task, and takes long.
+    pub(super) fn done(&self) -> u16 {
+        if self.record.commit.is_some() {
+            return 10_000;
+        }
+        let frames = self.record.spec.frames().filter(|frames| *frames > 0);
+        let told = self.leases.values().filter_map(|lease| lease.progress);
+        let furthest = told.map(|progress| progress.frames).max();
+        let (Some(frames), Some(furthest)) = (frames, furthest) else { return 0 };
+        let part = furthest.min(frames).saturating_mul(9_999) / frames;
+        u16::try_from(part).unwrap_or(0)
+    }
+
     pub(super) fn input_blob(&self, source: Option<BlobRef>) -> Option<BlobRef> {
         match self.record.spec.input() {
             TaskInput::Piece => self.record.piece,

@@ -23,8 +23,8 @@ const EXPIRED_KEPT_MAX: usize = 64;
 const BEGUN_MAX: u32 = 8;
 /// Frames before its segment that a worker may decode and throw away.
 const PREROLL_FRAMES_MAX: u64 = 100_000;
-/// A worker that waits for its input is given the time that this takes over a slow radio link.
-const INPUT_BYTES_A_MS_MIN: u64 = 500;
+/// Whoever waits for its input is given the time that this takes over a slow radio link.
+pub(super) const INPUT_BYTES_A_MS_MIN: u64 = 500;
 
 impl Mesh {
     /// Ends the leases of workers that were silent for too long.

@@ -123,6 +123,27 @@ fn one_that_refuses_or_vanishes_is_followed_by_the_next() {
 }
 
 #[test]
+fn a_custodian_that_speaks_and_does_nothing_is_given_up() {
+    let mut world = World::new(2);
+    world.hand_over();
+    let says = |world: &mut World, done: u16| {
+        let held = vec![(JOB, 1, CustodyReport::Working { done })];
+        let message = Message::Custody { held };
+        world.tell(0, Input::Received { from: id(1), message });
+    };
+    for minute in 0..180 {
+        world.pass(60);
+        says(&mut world, minute / 50); // slow work is work
+        assert_eq!(world.state(0), HandedState::Away, "after {minute} min");
+    }
+    for minute in 0..61 {
+        world.pass(60);
+        says(&mut world, minute % 3); // this is none
+    }
+    assert_eq!(world.state(0), HandedState::Own);
+}
+
+#[test]
 fn a_restarted_custodian_goes_on() {
     let mut world = World::new(2);
     world.tell(0, Input::HandOver { job: JOB, handed: handed() });
