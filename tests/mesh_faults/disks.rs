@@ -14,8 +14,7 @@ use crate::support::zoo;
 
 const LOSSLESS: &[&str] = &["--preset", "lossless", "--segment-seconds", "2"];
 /// Slow enough that a fault meets it in the middle.
-const SLOW: &[&str] =
-    &["--codec", "h264", "--encoder-speed", "slow", "--crf", "18", "--segment-seconds", "4"];
+const SLOW: &[&str] = &["--codec", "h264", "--encoder-speed", "veryslow", "--segment-seconds", "2"];
 /// People must be told this soon.
 const TOLD_LIMIT: Duration = Duration::from_secs(60);
 
@@ -55,7 +54,7 @@ fn a_full_state_disk_of_the_owner_is_waited_for() {
     apart("disks::a_full_state_disk_of_the_owner_is_waited_for", ordinary(), |dir| {
         let mut mesh = Mesh::start(dir, 2, 200);
         let mut watch = Watch::new(&mesh);
-        let asked = mesh.submit(0, &zoo::get("long.mp4"), "film.mkv", SLOW);
+        let asked = mesh.submit(0, &zoo::get("plain.mp4"), "film.mkv", SLOW);
         watch.until("work goes on", |host, line| host == 1 && line.contains(" finished "));
         mesh.hosts[0].fill("data");
         wait_for_waiting(&mut mesh, &asked.id.clone().unwrap());
@@ -74,7 +73,7 @@ fn a_worker_with_a_full_disk_is_worked_around_and_comes_back() {
     apart(name, ordinary(), |dir| {
         let mut mesh = Mesh::start(dir, 3, 200);
         let mut watch = Watch::new(&mesh);
-        let asked = mesh.submit(0, &zoo::get("long.mp4"), "film.mkv", SLOW);
+        let asked = mesh.submit(0, &zoo::get("plain.mp4"), "film.mkv", SLOW);
         watch.until("the worker works", |host, line| host == 1 && line.contains(" starts "));
         mesh.hosts[1].fill("data");
         let jobs = mesh.wait_done(JOB_LIMIT);
@@ -83,7 +82,7 @@ fn a_worker_with_a_full_disk_is_worked_around_and_comes_back() {
         mesh.check_tidy(&jobs);
         let since = Instant::now();
         let mut watch = Watch::new(&mesh);
-        let asked = mesh.submit(0, &zoo::get("long.mp4"), "again.mkv", SLOW);
+        let asked = mesh.submit(0, &zoo::get("plain.mp4"), "again.mkv", SLOW);
         watch.until("it works again", |host, line| host == 1 && line.contains(" finished "));
         println!("it works again {:.1} s after there was room", since.elapsed().as_secs_f32());
         let jobs = mesh.wait_done(JOB_LIMIT);
@@ -103,7 +102,7 @@ fn blobs_that_a_disk_damages_never_reach_a_result() {
         let mut mesh = Mesh::start(dir, 3, 300);
         for (n, victim) in [1, 0, 1, 0].into_iter().enumerate() {
             let mut watch = Watch::new(&mesh);
-            let asked = mesh.submit(0, &zoo::get("long.mp4"), &format!("film-{n}.mkv"), SLOW);
+            let asked = mesh.submit(0, &zoo::get("plain.mp4"), &format!("film-{n}.mkv"), SLOW);
             let what = if n < 2 { " starts " } else { " finished " };
             watch.until("it has blobs", |host, line| host == victim && line.contains(what));
             let flipped = flip_all(&mesh.hosts[victim].data());
@@ -122,7 +121,7 @@ fn results_that_a_disk_damages_while_they_are_kept_are_made_again() {
     apart(name, ordinary(), |dir| {
         let mut mesh = Mesh::start(dir, 2, 300);
         let mut watch = Watch::new(&mesh);
-        let asked = mesh.submit(0, &zoo::get("long.mp4"), "film.mkv", SLOW);
+        let asked = mesh.submit(0, &zoo::get("plain.mp4"), "film.mkv", SLOW);
         watch.until("the worker works", |host, line| host == 1 && line.contains(" starts "));
         mesh.hosts[0].kill(true);
         watch.until("it keeps a result", |host, line| host == 1 && line.contains(" finished "));

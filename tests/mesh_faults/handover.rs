@@ -13,13 +13,14 @@ use crate::support::dmc::Job;
 use crate::support::process::run;
 use crate::support::zoo;
 
-const WORDS: &[&str] = &["--codec", "h264", "--encoder-speed", "slow", "--segment-seconds", "4"];
+const WORDS: &[&str] =
+    &["--codec", "h264", "--encoder-speed", "veryslow", "--segment-seconds", "2"];
 /// The command returns when the custodian has it all.
 const HAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// Hands a job over from host 0; the job and its custodian once the command returned.
 fn hand_over(mesh: &mut Mesh) -> (Asked, usize) {
-    let source = zoo::get("long.mp4");
+    let source = zoo::get("plain.mp4");
     let mut command = mesh.hosts[0].dmc();
     command.args(["convert", "--json", "--hand-over"]).args(WORDS).arg("-o");
     command.arg(mesh.hosts[0].out().join("film.mkv")).arg("--").arg(&source);

@@ -25,9 +25,9 @@ const HOSTS: usize = 3;
 /// Nobody's disk is short of room by itself.
 const DISK_MIB: u64 = 400;
 /// Faults of one round.
-const FAULTS_A_ROUND: (u64, u64) = (6, 10);
+const FAULTS_A_ROUND: (u64, u64) = (7, 13);
 /// Between two faults, in milliseconds.
-const PAUSE_MS: (u64, u64) = (200, 2_600);
+const PAUSE_MS: (u64, u64) = (100, 2_300);
 
 /// What is converted, and how: short work of every kind.
 const WORK: &[(&str, &[&str])] = &[
