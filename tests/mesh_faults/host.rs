@@ -283,11 +283,12 @@ impl Host {
         }
     }
 
-    /// Files that belong to no job any more: work, transfers, pins, half-made results.
+    /// Files that belong to no job any more: work, pins, plans, half-made results. Transfers that
+    /// were cut short are not among them: they stay for the sweep, in case they are wanted again.
     pub fn leftovers(&self) -> Vec<String> {
         let data = self.data();
         let mut left = Vec::new();
-        for below in ["work", "tmp", "partial", "pins", "jobs", "external"] {
+        for below in ["work", "tmp", "pins", "jobs", "external"] {
             left.extend(files_below(&data.join(below)));
         }
         left.extend(files_below(&self.out()));

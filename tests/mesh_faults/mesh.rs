@@ -1,7 +1,7 @@
 //! Some hosts on one switch, and what must hold for them whatever happened.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,6 +126,13 @@ impl Mesh {
         match job.status() {
             "finished_successful" => true,
             "to_do" | "in_progress" => false,
+            // That it will not fit is said before it begins; a person makes room and asks again.
+            "finished_with_errors" if was_refused_for_room(job) => {
+                let again = self.hosts[n].call(&["jobs", "retry", job.id()]);
+                assert!(again.ok(), "{again}");
+                println!("a job of h{n} did not fit at its beginning, and was asked for again");
+                false
+            }
             other => {
                 let shown = self.hosts[n].job(job.id());
                 panic!("a job of h{n} is {other}: {shown:#?}\n{}", self.hosts[n].tail())
@@ -146,7 +153,9 @@ impl Mesh {
         let result = result.unwrap_or_else(|e| panic!("no result of {asked:?}: {e}"));
         let verdict = compare(&source, &result, asked.depth).unwrap();
         assert_eq!(verdict.differences, Vec::<String>::new(), "{asked:?}");
-        fs::remove_file(out).unwrap();
+        fs::remove_file(&out).unwrap();
+        // Or a power cut brings it back.
+        File::open(out.parent().unwrap()).unwrap().sync_all().unwrap();
     }
 
     /// Removes the jobs, and checks that nothing is left of them.
@@ -185,6 +194,13 @@ impl Drop for Mesh {
             keep_evidence(&self.dir);
         }
     }
+}
+
+/// Whether a job ended before its first task because its result would not fit.
+fn was_refused_for_room(job: &Job) -> bool {
+    let errors = job.0["errors"].as_array().cloned().unwrap_or_default();
+    let room = |error: &serde_json::Value| error.as_str().is_some_and(|e| e.contains("room"));
+    job.0["tasks_total"] == 0 && !errors.is_empty() && errors.iter().all(room)
 }
 
 /// The ffmpeg and ffprobe processes of all hosts.
