@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::bed::{Bed, Meeting};
 use crate::support::compare::{Depth, compare};
@@ -156,6 +157,133 @@ fn files_that_a_bad_disk_damages_are_made_anew() {
     for what in ["its piece is damaged", "its result is damaged"] {
         assert!(log.contains(what), "not noticed: {what}");
     }
+}
+
+/// A job of a film of its own, held in the middle of its second segment or later.
+fn half_done(bed: &Bed) -> (String, PathBuf, PathBuf, u32) {
+    let source = bed.dir("in").join("film.mp4");
+    fs::copy(zoo::get("plain.mp4"), &source).unwrap();
+    let out = bed.dir("out").join("film.mkv");
+    let words = ["--preset", "lossless", "--segment-seconds", "2"];
+    let id = ask_for(bed, 0, &source, &out, &words);
+    wait_until("a segment is committed", FILM_LIMIT, || {
+        bed.job(0, &id).0["tasks_done"].as_u64() > Some(0)
+    });
+    let encoder = hold_encoder(bed.process_id(0), "ffv1");
+    (id, source, out, encoder)
+}
+
+fn is_the_same_film(source: &Path, out: &Path) {
+    let (source, result) = (Film::open(source).unwrap(), Film::open(out).unwrap());
+    let verdict = compare(&source, &result, Depth::Lossless).unwrap();
+    assert_eq!(verdict.differences, Vec::<String>::new());
+}
+
+#[test]
+fn a_source_that_is_only_touched_is_still_the_source() {
+    let bed = Bed::start(1, Meeting::Address);
+    let (id, source, out, encoder) = half_done(&bed);
+    // Other times, another inode, the same bytes.
+    let copy = source.with_extension("copy");
+    fs::copy(&source, &copy).unwrap();
+    fs::rename(&copy, &source).unwrap();
+    signal(encoder, Signal::CONT);
+    wait_for_success(&bed, 0, &id);
+    is_the_same_film(&source, &out);
+    assert!(bed.log(0).contains("its content is the same"), "{}", bed.log(0));
+}
+
+#[test]
+fn a_source_that_changes_fails_its_job_and_a_retry_converts_the_new_one() {
+    let bed = Bed::start(1, Meeting::Address);
+    let (id, source, out, encoder) = half_done(&bed);
+    // The same size and modification time, other bytes.
+    let time = fs::metadata(&source).unwrap().modified().unwrap();
+    damage(&source);
+    fs::File::options().write(true).open(&source).unwrap().set_modified(time).unwrap();
+    signal(encoder, Signal::CONT);
+    wait_until("the job is over", FILM_LIMIT, || bed.job(0, &id).status().starts_with("finished"));
+    let job = bed.job(0, &id);
+    assert_eq!(job.status(), "finished_with_errors", "{:#}", job.0);
+    let errors = job.0["errors"].to_string();
+    assert!(errors.contains("changed while it was being converted"), "{errors}");
+    assert_eq!(leftovers(out.parent().unwrap()), Vec::<PathBuf>::new(), "nothing is mixed");
+
+    fs::copy(zoo::get("h264_opengop.mkv"), &source).unwrap();
+    let retried = run(bed.dmc(0).args(["jobs", "retry", &id]), Duration::from_secs(60));
+    assert!(retried.ok(), "{retried}");
+    wait_for_success(&bed, 0, &id);
+    is_the_same_film(&source, &out);
+}
+
+#[test]
+fn a_stopped_agent_hands_over_what_it_can_finish_and_pause_survives() {
+    let mut bed = Bed::start_with(2, Meeting::Address, |_, command| {
+        command.args(["--slots", "1"]).env("DMC_STOP_GRACE_S", "100");
+    });
+    let (source, out) = (zoo::get("plain.mp4"), bed.dir("out").join("film.mkv"));
+    // Only the other one works.
+    bed.ask(0, &["pause"]);
+    let id = ask_for(&bed, 0, &source, &out, SLOW);
+    wait_until("agent-1 is in the middle of a segment", FILM_LIMIT, || {
+        let job = bed.job(0, &id);
+        job.0["fps"].as_f64() > Some(1.0) && held_by(&job, "agent-1").contains(&"running".into())
+    });
+    let done = bed.job(0, &id).0["tasks_done"].as_u64();
+    let below = descendants(bed.process_id(1));
+    assert!(bed.stop(1), "it had to be forced:\n{}", bed.log(1));
+    assert!(below.iter().all(|process| !is_alive(process.id)), "it left programs running");
+    let job = bed.job(0, &id);
+    assert!(job.0["tasks_done"].as_u64() > done, "its segment is lost: {:#}", job.0);
+    // What it had not begun came back: nobody waits for a time-out.
+    wait_until("nothing is held by it", Duration::from_secs(20), || {
+        held_by(&bed.job(0, &id), "agent-1").is_empty()
+    });
+    assert_eq!(leftovers(&bed.data(1).join("work")), Vec::<PathBuf>::new());
+
+    assert!(bed.stop(0), "it had to be forced:\n{}", bed.log(0));
+    bed.start_again(0);
+    bed.wait_for_peers(0, 0);
+    assert_eq!(bed.ask(0, &["status"])["paused"], true, "pause survives a restart");
+    bed.ask(0, &["resume"]);
+    wait_for_success(&bed, 0, &id);
+}
+
+/// The states of what an agent holds of a job.
+fn held_by(job: &Job, name: &str) -> Vec<String> {
+    let workers = job.0["workers"].as_array().into_iter().flatten();
+    let held = workers.filter(|w| w["name"] == name).filter_map(|w| w["holds"].as_array());
+    held.flatten().filter_map(|hold| hold["state"].as_str()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_result_is_kept_for_an_owner_that_is_away_and_that_is_said() {
+    let mut bed = Bed::start_with(2, Meeting::Address, |_, command| {
+        command.args(["--slots", "1"]);
+    });
+    let (source, out) = (zoo::get("plain.mp4"), bed.dir("out").join("film.mkv"));
+    bed.ask(0, &["pause"]);
+    let id = ask_for(&bed, 0, &source, &out, SLOW);
+    wait_until("agent-1 works", FILM_LIMIT, || {
+        held_by(&bed.job(0, &id), "agent-1").contains(&"running".into())
+    });
+    bed.kill(0);
+    let mut kept = Value::Null;
+    wait_until("agent-1 keeps a result", FILM_LIMIT, || {
+        kept = bed.ask(1, &["status"])["kept"].clone();
+        kept[0]["owner_away"] == true
+    });
+    assert_eq!((&kept[0]["owner_name"], &kept[0]["job"]), (&"agent-0".into(), &id.as_str().into()));
+    let said = run(bed.dmc(1).arg("status"), Duration::from_secs(30));
+    assert!(said.stdout.contains("for agent-0, which is away"), "{said}");
+    bed.start_again(0);
+    bed.wait_for_peers(0, 1);
+    wait_until("the owner has it", FILM_LIMIT, || {
+        bed.ask(1, &["status"])["kept"].as_array().is_some_and(Vec::is_empty)
+    });
+    bed.ask(0, &["resume"]);
+    let job = wait_for_success(&bed, 0, &id);
+    assert!(job.workers().contains(&"agent-1".to_owned()), "{:#}", job.0);
 }
 
 /// Set where a test runs that may mount file systems of its own.

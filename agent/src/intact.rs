@@ -15,6 +15,7 @@ use dmc_store::StoreError;
 use tracing::warn;
 
 use crate::runtime::Shared;
+use crate::source;
 
 /// Files up to this size are read each time; that takes less than the start of an encoder.
 const SMALL_BYTES: u64 = 256 << 20;
@@ -81,6 +82,7 @@ pub fn is_damage(error: &StoreError) -> bool {
 pub fn damaged(shared: Arc<Shared>, id: BlobId) {
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
+        source::check_all(&shared, id).await;
         // One bad read may pass; a damaged file is removed by this.
         let Err(error) = path(&shared, id).await else { return };
         if !is_damage(&error) {

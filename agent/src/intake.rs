@@ -1,13 +1,15 @@
 //! From a person's request to a job with tasks.
 
-use std::path::{Path, PathBuf};
+mod place;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use dmc_protocol::handover::is_relative_path;
-use dmc_protocol::id::{BlobRef, JobId};
-use dmc_protocol::media::{Container, MediaKind, Preset, PresetOverrides, TaskInput};
+use dmc_protocol::id::JobId;
+use dmc_protocol::media::{MediaKind, Preset, PresetOverrides, TaskInput};
 use dmc_protocol::mesh::Input;
-use dmc_store::{Blobs, StoreError};
+use dmc_store::StoreError;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
@@ -21,8 +23,12 @@ use crate::media::{MediaError, index};
 use crate::paths::AnyPath;
 use crate::room;
 use crate::runtime::Shared;
+use crate::source;
 use crate::worker::chain;
 use crate::{owner, power};
+
+pub use place::container_of;
+use place::{check_output, output_path};
 
 /// Shortest segments where the film allows longer ones, in seconds: shorter ones cost quality.
 const SEGMENT_S_MIN: f64 = 10.0;
@@ -193,60 +199,6 @@ async fn delivery(
     Ok((wish.hand_over || by_itself).then(Delivery::default))
 }
 
-fn output_path(wish: &Wish, preset: &Preset, trial: &plan::Plan) -> Result<PathBuf, Refusal> {
-    let what = match trial.kind {
-        MediaKind::Video => preset.encoder.codec().to_string(),
-        MediaKind::Audio | MediaKind::Image => preset.name.clone(),
-    };
-    let name = || {
-        let mut name = wish.input.file_stem().unwrap_or_default().to_owned();
-        name.push(format!(".{what}.{}", trial.join.container.extension()));
-        name
-    };
-    let path = match (&wish.output, &wish.output_dir) {
-        (Some(output), _) => output.0.clone(),
-        (None, Some(dir)) => dir.join(name()),
-        (None, None) => wish.input.with_file_name(name()),
-    };
-    if path.file_name().is_none() || !path.is_absolute() {
-        return Err(Refusal::Wish(format!("{} is no name for a file", path.display())));
-    }
-    Ok(path)
-}
-
-fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<(), MediaError> {
-    let dir = output.parent().unwrap_or(Path::new("/"));
-    if !dir.is_dir() {
-        let e = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");
-        return Err(MediaError::io("write into", dir, e));
-    }
-    let same = std::fs::canonicalize(output).ok();
-    if same.is_some() && same == std::fs::canonicalize(input).ok() {
-        let why = "the result would replace its own source";
-        return Err(MediaError::refused(input, why, "Choose another name with -o"));
-    }
-    match std::fs::symlink_metadata(output) {
-        Ok(meta) if meta.is_dir() => {
-            let e = std::io::Error::from(std::io::ErrorKind::IsADirectory);
-            return Err(MediaError::io("write", output, e));
-        }
-        Ok(_) if !overwrite => return Err(MediaError::Exists { path: output.to_owned() }),
-        _ => {}
-    }
-    // A file without a name: permissions and read-only mounts show at once, and nothing stays.
-    tempfile::tempfile_in(dir).map(|_gone| ()).map_err(|e| MediaError::io("write into", dir, e))
-}
-
-/// The container that the name of the result asks for, where it says one.
-pub fn container_of(output: &Path) -> Option<Container> {
-    let extension = output.extension()?.to_str()?.to_lowercase();
-    match extension.as_str() {
-        "mkv" => Some(Container::Mkv),
-        "mp4" | "m4v" => Some(Container::Mp4),
-        _ => None,
-    }
-}
-
 /// Ends a job, whether it has tasks already or not.
 pub async fn cancel(shared: &Arc<Shared>, job: JobId) {
     shared.jobs.with(job, |entry| entry.token.cancel());
@@ -275,13 +227,16 @@ pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
     let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else {
         return Ok(());
     };
-    let input = request.input.0.clone();
-    let now = tokio::task::spawn_blocking(move || Stamp::of(&input));
-    let unchanged = matches!(now.await, Ok(Ok(now)) if now == request.stamp);
-    if !unchanged {
+    if request.custody.is_some() {
         return Err(Refusal::Wish(
-            "the source is not what it was when the job was asked for; convert it anew".to_owned(),
+            "this job is another agent's; it is tried again there".to_owned(),
         ));
+    }
+    let handed = is_handed(shared, job).await;
+    match source::unchanged(shared, job).await {
+        Err(why) if handed => return Err(Refusal::Wish(why)),
+        Err(_) => return begin_anew(shared, &request).await,
+        Ok(()) => {}
     }
     let kept = shared.jobs.change(job, |request| {
         request.errors.clear();
@@ -289,20 +244,38 @@ pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
         request.phase = if known { Phase::Encoding } else { Phase::Planning };
     });
     kept.await?;
-    if request.custody.is_some() {
-        return Err(Refusal::Wish(
-            "this job is another agent's; it is tried again there".to_owned(),
-        ));
-    }
     if known {
-        list_source(shared, job, request.input.0, true).await;
+        source::list(shared, job, true).await;
         shared.tell(Input::RetryJob(job)).await;
         align(shared, job).await;
-    } else if is_handed(shared, job).await {
+    } else if handed {
         shared.tell(Input::TakeBack(job)).await;
     } else {
         begin(Arc::clone(shared), job, None);
     }
+    Ok(())
+}
+
+/// The source is another one than the job was planned for: nothing that was made of it is of use.
+async fn begin_anew(shared: &Arc<Shared>, request: &Request) -> Result<(), Refusal> {
+    let (job, input) = (request.id, &request.input.0);
+    if !input.exists() {
+        let e = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(MediaError::io("read", input, e).into());
+    }
+    shared.tell(Input::RemoveJob(job)).await;
+    let kept = shared.jobs.change(job, |request| {
+        request.errors.clear();
+        request.notes.clear();
+        request.cancelled = false;
+        request.phase = Phase::Planning;
+        request.rung = None;
+        request.proof = None;
+        request.publishing = None;
+    });
+    kept.await?;
+    shared.jobs.unload(job);
+    begin(Arc::clone(shared), job, None);
     Ok(())
 }
 
@@ -333,7 +306,7 @@ pub async fn resume(shared: &Arc<Shared>) {
             None if is_handed(shared, job).await => {
                 let (shared, input) = (Arc::clone(shared), request.input.0.clone());
                 // Its custodian may still be fetching it.
-                shared.tasks.clone().spawn(async move { known_source(&shared, &input).await });
+                shared.tasks.clone().spawn(async move { source::known(&shared, &input).await });
             }
             None if request.phase == Phase::HandedOver => {
                 owner::hand_over(Arc::clone(shared), job);
@@ -341,7 +314,7 @@ pub async fn resume(shared: &Arc<Shared>) {
             None => begin(Arc::clone(shared), job, None),
             Some(true) => {}
             Some(false) => {
-                hash_source(Arc::clone(shared), job, request.input.0.clone(), true);
+                source::hash(Arc::clone(shared), job, true);
                 align(shared, job).await;
             }
         }
@@ -388,16 +361,40 @@ pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
         else {
             return;
         };
+        let (request, probe) = match as_it_is_now(&shared, request, probe).await {
+            Ok(now) => now,
+            Err(error) => return not_begun(&shared, job, error).await,
+        };
         let planned = tokio::select! {
             planned = make_plan(&shared, &request, probe) => planned,
             () = token.cancelled() => return,
             () = shared.stop.cancelled() => return,
         };
+        // A plan is of one version only.
+        let same = Stamp::of(&request.input).is_ok_and(|now| now == request.stamp);
         match planned {
-            Ok(planned) => start(&shared, &request, planned).await,
+            Ok(planned) if same => start(&shared, &request, planned).await,
+            Ok(_) => not_begun(&shared, job, source::changed(&request.input)).await,
             Err(error) => not_begun(&shared, job, chain(&error)).await,
         }
     });
+}
+
+/// Until it is planned, a source may change as it likes: what is planned is what is there then.
+async fn as_it_is_now(
+    shared: &Shared,
+    mut request: Request,
+    probe: Option<Probe>,
+) -> Result<(Request, Option<Probe>), String> {
+    let stamp =
+        Stamp::of(&request.input).map_err(|e| chain(&MediaError::io("read", &request.input, e)))?;
+    if stamp == request.stamp {
+        return Ok((request, probe));
+    }
+    request.stamp = stamp;
+    let kept = shared.jobs.change(request.id, |request| request.stamp = stamp).await;
+    kept.map_err(|e| chain(&e))?;
+    Ok((request, None))
 }
 
 /// The job ends before it had tasks; the core knows it only when it changes hands.
@@ -474,51 +471,5 @@ async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
         // Cancelled while it was planned, before the core knew it.
         return shared.tell(Input::CancelJob(job)).await;
     }
-    hash_source(Arc::clone(shared), job, request.input.0.clone(), needs_source);
-}
-
-/// Hashes the source in the background: the identity of the item, and what lets workers fetch the
-/// whole of it, chunk by chunk, from where it lies.
-pub fn hash_source(shared: Arc<Shared>, job: JobId, input: PathBuf, wanted: bool) {
-    let tasks = shared.tasks.clone();
-    tasks.spawn(async move { list_source(&shared, job, input, wanted).await });
-}
-
-async fn list_source(shared: &Arc<Shared>, job: JobId, input: PathBuf, wanted: bool) {
-    let custody = shared.jobs.with(job, |entry| entry.request.custody).flatten();
-    let known = match custody {
-        Some(custody) => Ok(custody.source), // it lies in the store
-        None => known_source(shared, &input).await,
-    };
-    match known {
-        Ok(blob) => shared.tell(Input::SourceReady { job, blob }).await,
-        Err(error) if wanted => shared.tell(Input::FailJob { job, errors: vec![error] }).await,
-        Err(error) => warn!(%job, "the source cannot be hashed: {error}"),
-    }
-}
-
-/// The source's hash, and that peers may fetch it from where it lies.
-pub(crate) async fn known_source(shared: &Shared, input: &Path) -> Result<BlobRef, String> {
-    loop {
-        let (blobs, path) = (shared.store.blobs.clone(), input.to_owned());
-        let known = tokio::task::spawn_blocking(move || list(&blobs, &path));
-        match known.await {
-            Ok(Ok(blob)) => return Ok(blob),
-            Ok(Err(e)) if e.is_disk_full() && shared.jobs.wait_for_room(chain(&e)).await => {}
-            Ok(Err(e)) => return Err(format!("cannot read {}: {}", input.display(), chain(&e))),
-            Err(e) => return Err(e.to_string()),
-        }
-    }
-}
-
-fn list(blobs: &Blobs, path: &Path) -> Result<BlobRef, StoreError> {
-    let manifest = match blobs.find_external(path) {
-        Some(manifest) => manifest,
-        None => {
-            let manifest = blobs.hash_file(path)?;
-            blobs.add_external(manifest.clone(), path)?;
-            Arc::new(manifest)
-        }
-    };
-    Ok(BlobRef { id: manifest.id, bytes: manifest.bytes })
+    source::hash(Arc::clone(shared), job, needs_source);
 }

@@ -23,20 +23,25 @@ use crate::paths::AnyPath;
 use crate::room::Room;
 use crate::worker::chain;
 
-const SCHEMA: u16 = 2;
+const SCHEMA: u16 = 3;
 const PLAN_BYTES_MAX: usize = 1 << 30;
 const PAGE: usize = 1_000;
 const NOTES_MAX: usize = 50;
 /// How often a full disk is tried again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// Size and modification time: the cheap sign that a source changed.
+/// Size, times and inode: the cheap sign that a source may have changed. The time of the last
+/// change of the inode cannot be set back by a program, as the modification time can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     /// Length in bytes.
     pub bytes: u64,
     /// Modification time in nanoseconds since 1970.
     pub mtime_ns: i128,
+    /// Time of the last change of the inode in nanoseconds since 1970.
+    pub ctime_ns: i128,
+    /// The inode's number.
+    pub inode: u64,
 }
 
 impl Stamp {
@@ -44,8 +49,13 @@ impl Stamp {
     pub fn of(path: &Path) -> std::io::Result<Stamp> {
         use std::os::unix::fs::MetadataExt;
         let meta = fs::metadata(path)?;
-        let mtime_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        Ok(Stamp { bytes: meta.len(), mtime_ns })
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        Ok(Stamp {
+            bytes: meta.len(),
+            mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
+            ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
+            inode: meta.ino(),
+        })
     }
 }
 
@@ -99,7 +109,7 @@ pub struct Request {
     pub overwrite: bool,
     /// Wanted length of segments in seconds; `None`: chosen from the film and the mesh.
     pub segment_s: Option<u32>,
-    /// The source's stamp when the job was asked for.
+    /// The source's stamp when the job was planned, or its content was last found the same.
     pub stamp: Stamp,
     /// Milliseconds since 1970.
     pub created_ms: i64,
@@ -174,6 +184,8 @@ pub struct Entry {
     pub token: CancellationToken,
     /// Serialises verification, so that neighbours are compared in some order.
     pub verifying: Arc<tokio::sync::Mutex<crate::owner::Verified>>,
+    /// One reading of the whole source at a time.
+    pub source: Arc<tokio::sync::Mutex<()>>,
     /// Files of it that a bad disk damaged since this agent started.
     pub damaged: u32,
 }
@@ -374,7 +386,7 @@ impl JobBook {
 
 impl Entry {
     fn new(request: Request, stop: &CancellationToken) -> Entry {
-        let (token, verifying) = (stop.child_token(), Arc::default());
-        Entry { request, planned: None, token, verifying, damaged: 0 }
+        let (token, verifying, source) = (stop.child_token(), Arc::default(), Arc::default());
+        Entry { request, planned: None, token, verifying, source, damaged: 0 }
     }
 }

@@ -16,5 +16,6 @@ pub mod paths;
 pub mod power;
 pub mod room;
 pub mod runtime;
+pub mod source;
 pub mod state;
 pub mod worker;

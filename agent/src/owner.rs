@@ -19,12 +19,13 @@ use dmc_store::{Import, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::jobs::{Phase, Planned, Stamp};
+use crate::jobs::{Phase, Planned};
 use crate::media::plan::Plan;
 use crate::media::run::Tools;
 use crate::media::{MediaError, cut as cutting};
 use crate::room;
 use crate::runtime::Shared;
+use crate::source;
 use crate::worker::{chain, release};
 
 pub use check::{Verified, fetch};
@@ -53,7 +54,6 @@ struct Scene {
     input: PathBuf,
     output: PathBuf,
     overwrite: bool,
-    stamp: Stamp,
     token: CancellationToken,
 }
 
@@ -72,28 +72,15 @@ fn scene(shared: &Shared, job: JobId) -> Option<Result<Scene, String>> {
             Err("the plan of the job is lost; `dmc jobs retry` makes it again".to_owned()),
         );
     };
-    let stamp = request.stamp;
     let (input, output) = (request.input.0, request.output.0);
     let overwrite = request.overwrite;
-    Some(Ok(Scene { tools, planned, input, output, overwrite, stamp, token }))
+    Some(Ok(Scene { tools, planned, input, output, overwrite, token }))
 }
 
 impl Scene {
     /// How a task is done in the plan that this scene was set for.
     fn spec(&self, task: u32) -> Option<TaskSpec> {
         self.planned.plan.tasks.get(task as usize).cloned()
-    }
-
-    /// A source that changed since it was read is never mixed with what it was before.
-    fn source_unchanged(&self) -> Result<(), String> {
-        match Stamp::of(&self.input) {
-            Ok(now) if now == self.stamp => Ok(()),
-            Ok(_) => Err(format!(
-                "{} changed while it was being converted; start the job again when it is complete",
-                self.input.display()
-            )),
-            Err(e) => Err(format!("cannot read {} any more: {e}", self.input.display())),
-        }
     }
 }
 
@@ -128,7 +115,7 @@ async fn cut_failed(
     if error.is_cancelled() {
         return Ok(None);
     }
-    scene.source_unchanged()?;
+    source::unchanged(shared, task.job).await?;
     demote(shared, scene, task, scene.spec(task.index), &chain(&error)).await;
     Ok(None)
 }
@@ -140,7 +127,7 @@ async fn cut_piece(
     task: TaskId,
 ) -> Result<Option<BlobRef>, String> {
     loop {
-        scene.source_unchanged()?;
+        source::unchanged(shared, task.job).await?;
         let unique: u32 = rand::random();
         let name = format!("{}-{unique:08x}", piece_holder(task));
         let out = shared.store.blobs.temp_dir().join(name);

@@ -16,7 +16,7 @@ use super::process::{Finished, end_tree, pull_plug, run};
 /// Agents on one machine see each other within a second; a busy machine may need more.
 const MEETING_LIMIT: Duration = Duration::from_secs(60);
 /// An agent that was asked to end has this long.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(120);
 /// For calls that only ask something.
 const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 

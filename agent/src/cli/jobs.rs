@@ -97,6 +97,12 @@ fn print(job: &JobView) {
     if let Some(waiting) = &job.waiting {
         line("waits", waiting);
     }
+    for worker in job.workers.iter().filter(|worker| !worker.holds.is_empty()) {
+        let holds = worker.holds.iter().map(|hold| format!("{} ({})", hold.label, hold.state));
+        let away = if worker.away { ", which is away" } else { "" };
+        let holds = holds.collect::<Vec<_>>().join(", ");
+        line("held by", &format!("{}{away}: {holds}", worker.name));
+    }
     job.notes.iter().for_each(|note| line("note", note));
     job.errors.iter().for_each(|error| line("error", error));
     proof_lines(job).iter().for_each(|proof| line("proof", proof));

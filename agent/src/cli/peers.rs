@@ -53,6 +53,14 @@ fn print(client: &Client, status: &StatusView) {
     line("work", format!("{} of {} slots busy{paused}", status.running, status.slots));
     line("jobs", format!("{} active", status.jobs_active));
     line("free disk", show::bytes(status.free_disk_bytes));
+    for kept in &status.kept {
+        let (name, size) = (show::clean(&kept.owner_name), show::bytes(kept.bytes));
+        let since = match kept.owner_away {
+            true => format!(", which is away, for {}", show::duration(kept.kept_s)),
+            false => String::new(),
+        };
+        line("keeps", format!("{size} for {name}{since}: {}", kept.label));
+    }
     if let Some(why) = &status.waiting {
         line("waits", show::clean(why));
     }

@@ -38,6 +38,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 
+/// A time for people.
+pub(crate) fn duration(seconds: u64) -> String {
+    indicatif::HumanDuration(std::time::Duration::from_secs(seconds)).to_string()
+}
+
 /// Rows below a heading, columns as wide as their longest cell.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();

@@ -16,6 +16,7 @@ use crate::paths::AnyPath;
 use crate::runtime::Shared;
 
 use super::handed::{self, HandedView};
+use super::held;
 use super::views::{
     AttemptView, CapabilitiesView, JobView, PeerView, StatusView, TaskView, WorkerView,
 };
@@ -31,12 +32,13 @@ fn rfc3339(ms: i64) -> String {
 
 /// This agent; `None` while it stops.
 pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
-    let (running, paused, peers, jobs_active, no_room) = shared
-        .ask(|mesh, _| {
+    let (running, paused, peers, jobs_active, no_room, kept) = shared
+        .ask(|mesh, now| {
             let connected = mesh.peers().connected().len().saturating_sub(1);
             let active = mesh.jobs().iter().filter(|job| !job.record.state.is_over()).count();
             let work = mesh.work();
-            (work.running(), work.is_paused(), connected, active, work.is_disk_full())
+            let kept = held::kept(mesh, now);
+            (work.running(), work.is_paused(), connected, active, work.is_disk_full(), kept)
         })
         .await?;
     let info = shared.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -52,6 +54,7 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
         running,
         jobs_active,
         free_disk_bytes: info.free_disk_bytes,
+        kept,
         waiting: shared.room.state().or_else(|| no_room.then(|| NO_ROOM.to_owned())),
         door: "open: every agent on the link is a member".to_owned(),
     })
@@ -173,6 +176,8 @@ fn core_of(mesh: &Mesh, now: Time, job: &Job, with_tasks: bool) -> Core {
             segments: 0,
             now: Vec::new(),
             fps: 0.0,
+            away: mesh.peers().get(id).is_none_or(|peer| peer.state == PeerState::Gone),
+            holds: Vec::new(),
         }));
     };
     for task in &job.tasks {
@@ -200,6 +205,7 @@ fn core_of(mesh: &Mesh, now: Time, job: &Job, with_tasks: bool) -> Core {
         for (attempt, id) in &task.record.leases {
             let progress = progress_of(mesh, task, *attempt);
             worker(*id, &mut |worker| {
+                worker.holds.push(held::hold(task, *attempt, progress.is_some()));
                 if let Some(progress) = progress {
                     worker.now.push(task.record.spec.label());
                     worker.fps += f64::from(progress.fps_x100) / 100.0;

@@ -3,6 +3,7 @@
 mod api;
 mod gather;
 mod handed;
+mod held;
 pub mod views;
 
 use std::net::SocketAddr;

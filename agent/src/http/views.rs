@@ -30,6 +30,9 @@ pub struct StatusView {
     pub jobs_active: usize,
     /// Bytes that its work may still take, beside what stays free.
     pub free_disk_bytes: u64,
+    /// Results that it keeps for other owners.
+    #[serde(default)]
+    pub kept: Vec<KeptView>,
     /// Why it does nothing new, or nothing for others.
     #[serde(default)]
     pub waiting: Option<String>,
@@ -90,6 +93,46 @@ pub struct WorkerView {
     pub now: Vec<String>,
     /// Frames a second over what it does now.
     pub fps: f64,
+    /// Whether it cannot be reached now.
+    #[serde(default)]
+    pub away: bool,
+    /// What it holds of the job now.
+    #[serde(default)]
+    pub holds: Vec<HoldView>,
+}
+
+/// An attempt that a worker holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HoldView {
+    /// The task's position in the plan.
+    pub task: u32,
+    /// What the task is.
+    pub label: String,
+    /// The attempt.
+    pub attempt: String,
+    /// `queued`, `running` or `finished`: then its result is kept until the owner has it.
+    pub state: String,
+}
+
+/// A result that this agent keeps for an owner.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptView {
+    /// The owner.
+    pub owner: String,
+    /// Its name.
+    pub owner_name: String,
+    /// Its job.
+    pub job: String,
+    /// The task's position in the job's plan.
+    pub task: u32,
+    /// What the task is.
+    pub label: String,
+    /// Bytes of the result.
+    pub bytes: u64,
+    /// Whether the owner cannot be reached now.
+    pub owner_away: bool,
+    /// Seconds that it has waited for an owner that is away.
+    pub kept_s: u64,
 }
 
 /// A try at a task.

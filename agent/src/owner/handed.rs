@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::jobs::{Phase, Proof};
 use crate::media::{MediaError, index, publish, verify};
 use crate::runtime::Shared;
+use crate::source;
 use crate::worker::{chain, fetch_blob, release, room_for};
 use crate::{custody, intake};
 
@@ -39,7 +40,7 @@ pub fn hand_over(shared: Arc<Shared>, job: JobId) {
             return;
         };
         let known = tokio::select! {
-            known = intake::known_source(&shared, &input) => known,
+            known = source::known(&shared, &input) => known,
             () = token.cancelled() => return,
         };
         let source = match known {
@@ -244,14 +245,14 @@ async fn publish_copy(
     temp: &Path,
 ) -> Result<(), Trouble> {
     // A source that is not what was handed over is no measure for the result.
-    unchanged(scene)?;
+    unchanged(shared, scene, job).await?;
     let from = shared.store.blobs.path(result.id).map_err(|e| Trouble::own(chain(&e)))?;
     let to = temp.to_owned();
     let copied = tokio::task::spawn_blocking(move || std::fs::copy(from, to)).await;
     let copied = copied.map_err(|e| Trouble::own(e.to_string()))?;
     copied.map_err(|e| MediaError::io("write", temp, e))?;
     let proof = verify_here(scene, temp).await?;
-    unchanged(scene)?;
+    unchanged(shared, scene, job).await?;
     if scene.token.is_cancelled() {
         return Err(Trouble::Cancelled);
     }
@@ -265,9 +266,9 @@ async fn publish_copy(
 }
 
 /// A source on a disk that is not there may come back; one that changed will not.
-fn unchanged(scene: &Scene) -> Result<(), Trouble> {
+async fn unchanged(shared: &Arc<Shared>, scene: &Scene, job: JobId) -> Result<(), Trouble> {
     let there = scene.input.exists();
-    scene.source_unchanged().map_err(|why| match there {
+    source::unchanged(shared, job).await.map_err(|why| match there {
         true => Trouble::Final(why),
         false => Trouble::own(why),
     })

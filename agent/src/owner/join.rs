@@ -14,6 +14,7 @@ use crate::media::run::TaskOutput;
 use crate::media::{MediaError, join as joining, publish, verify};
 use crate::room;
 use crate::runtime::Shared;
+use crate::source;
 use crate::worker::chain;
 
 use super::check::linked;
@@ -153,7 +154,7 @@ async fn join_and_verify(
     let plan = &scene.planned.plan;
     check_all_parts(shared, job, &parts).await?;
     check_all_links(shared, scene, job, &parts).await?;
-    scene.source_unchanged().map_err(Ended::Failed)?;
+    source::unchanged(shared, job).await.map_err(Ended::Failed)?;
     let path =
         |blob: BlobRef| shared.store.blobs.path(blob.id).map_err(|e| Ended::Failed(chain(&e)));
     let results = parts.iter().map(|part| {
@@ -169,7 +170,7 @@ async fn join_and_verify(
     phase(Phase::Verifying).await;
     let probe = &scene.planned.probe;
     let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
-    scene.source_unchanged().map_err(Ended::Failed)?;
+    source::unchanged(shared, job).await.map_err(Ended::Failed)?;
     Ok(proof_of(&report))
 }
 
