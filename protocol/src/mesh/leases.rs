@@ -25,6 +25,8 @@ const BEGUN_MAX: u32 = 8;
 const PREROLL_FRAMES_MAX: u64 = 100_000;
 /// Whoever waits for its input is given the time that this takes over a slow radio link.
 pub(super) const INPUT_BYTES_A_MS_MIN: u64 = 500;
+/// Grants in a row that may be lost on their way.
+const FORGOT_MAX: u32 = 3;
 
 impl Mesh {
     /// Ends the leases of workers that were silent for too long.
@@ -139,9 +141,14 @@ impl Mesh {
             return;
         }
         self.expire_where(out, |of, attempt, lease| of == worker && unlisted(attempt, lease));
-        // One that takes grants and forgets them must not be given the same again at once.
-        for class in classes {
-            self.judge(now, worker, class, false);
+        // A grant may be lost now and then; one that takes grants and forgets them every time must
+        // not be given the same again at once.
+        let peer = self.peers.entry(now, worker);
+        peer.forgot = peer.forgot.saturating_add(1);
+        if peer.forgot >= FORGOT_MAX {
+            for class in classes {
+                self.judge(now, worker, class, false);
+            }
         }
         if let Some(bid) = self.jobs.bids.get_mut(&worker) {
             bid.want = 0;
@@ -195,6 +202,7 @@ impl Mesh {
         if self.peers.get(from).is_none_or(|peer| peer.state == PeerState::Gone) {
             return;
         }
+        self.peers.entry(now, from).forgot = 0;
         let Some(task) = self.jobs.task_mut(id) else { return };
         if task.record.expired.remove(&attempt).is_some() {
             task.record.leases.insert(attempt, from);

@@ -34,6 +34,8 @@ pub struct Peer {
     pub health: BTreeMap<WorkClass, Health>,
     /// Results of it that this owner committed since this agent started.
     pub delivered: u32,
+    /// Times in a row that it did not list what it was granted.
+    pub(super) forgot: u32,
     /// What it said or sent that was refused since this agent started: results of attempts that
     /// were never granted, results that did not pass, work that it sat on.
     pub refused: u64,
@@ -56,6 +58,7 @@ impl Peer {
             heard: now,
             health: BTreeMap::new(),
             delivered: 0,
+            forgot: 0,
             refused: 0,
         }
     }

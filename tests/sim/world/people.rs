@@ -43,7 +43,15 @@ impl World {
                 self.relief(delay, Event::Resume(at));
             }
             Fault::Cancel(at) => self.give(at, Input::CancelJob(fixture::job_id(at))),
-            Fault::Retry(at) => self.give(at, Input::RetryJob(fixture::job_id(at))),
+            Fault::Retry(at) => {
+                let job = fixture::job_id(at);
+                // A film that got its name before the cancellation is found under it, as after a
+                // crash.
+                if let Some(boot) = self.agents[at].io.published.get_mut(&job) {
+                    *boot = u64::MAX;
+                }
+                self.give(at, Input::RetryJob(job));
+            }
             Fault::TakeBack(at) => self.give(at, Input::TakeBack(fixture::job_id(at))),
             Fault::Replan(at) => self.replan(at),
             Fault::Mend(at) => self.agents[at].habits.retain(|habit| *habit != Habit::Fails),
