@@ -371,6 +371,20 @@ fn a_worker_with_a_full_disk_bids_again_when_it_has_room() {
 }
 
 #[test]
+fn an_input_that_no_disk_holds_keeps_no_other_owner_waiting() {
+    let mut mesh = agent(1);
+    let liar = AgentId([3; 32]);
+    mesh.handle(Time(1), Input::PeerUp(liar));
+    let (attempt, task) = (AttemptId(1), TaskId { job: JOB, index: 0 });
+    let blob = BlobRef { bytes: u64::MAX / 4, ..BLOB };
+    let (spec, input) = (audio(), TaskInput::Source);
+    let message = Message::Grant { attempt, task, spec, input, blob };
+    mesh.handle(Time(1), Input::Received { from: liar, message });
+    assert!(mesh.work().is_disk_full());
+    assert_eq!(said(&hear(&mut mesh, offer())), [&Message::Accept { job: JOB, want: 2 }]);
+}
+
+#[test]
 fn an_owner_grants_only_where_there_is_room() {
     let mut mesh = agent(0);
     let tasks = vec![audio()];

@@ -85,10 +85,11 @@ pub struct Work {
     held: BTreeMap<AttemptId, Held>,
     offers: BTreeMap<AgentId, BTreeMap<JobId, u32>>,
     order: u64,
-    disk_full: Option<DiskFull>,
+    /// Owners whose work did not fit: what one says of its input must not keep others waiting.
+    disk_full: BTreeMap<AgentId, DiskFull>,
 }
 
-/// A task did not fit on the disk: no bids until more is free.
+/// A task did not fit on the disk: no bids to its owner until more is free.
 #[derive(Debug, Clone, Copy)]
 struct DiskFull {
     since: Time,
@@ -101,9 +102,9 @@ impl Work {
         self.paused
     }
 
-    /// Whether this agent does not bid because its disk is full.
+    /// Whether this agent does not bid to somebody because its disk is full.
     pub fn is_disk_full(&self) -> bool {
-        self.disk_full.is_some()
+        !self.disk_full.is_empty()
     }
 
     /// Attempts that this agent holds, finished ones included.
@@ -187,7 +188,7 @@ impl Mesh {
         if slots == 0 {
             return 0; // this agent only owns jobs
         }
-        let full = self.work.stopping || self.work.disk_full.is_some();
+        let full = self.work.stopping || self.work.disk_full.contains_key(&owner);
         let free = slots
             .saturating_add(self.config.grants_ahead)
             .saturating_sub(u32::try_from(self.work.unfinished()).unwrap_or(u32::MAX));
@@ -201,7 +202,7 @@ impl Mesh {
         }
         if let Err(failure) = self.admit(&grant) {
             if failure.kind == FailureKind::DiskFull {
-                self.note_disk_full(now);
+                self.note_disk_full(now, grant.owner);
             }
             let (attempt, task) = (grant.attempt, grant.task);
             let message = Message::Failed { attempt, task, failure };
@@ -262,19 +263,21 @@ impl Mesh {
         fetched.fold(bytes, |sum, (_, input)| sum.saturating_add(*input))
     }
 
-    fn note_disk_full(&mut self, now: Time) {
+    fn note_disk_full(&mut self, now: Time, owner: AgentId) {
         let free_bytes = self.peers.get(self.me).and_then(|me| me.info.as_ref());
         let free_bytes = free_bytes.map_or(0, |info| info.free_disk_bytes);
-        self.work.disk_full = Some(DiskFull { since: now, free_bytes });
+        self.work.disk_full.insert(owner, DiskFull { since: now, free_bytes });
     }
 
     /// Bids again once clearly more is free than when work did not fit, or after a while.
     pub(super) fn bid_if_room_changed(&mut self, now: Time, out: &mut Vec<Output>) {
-        let Some(full) = self.work.disk_full else { return };
-        let more = full.free_bytes.saturating_add(full.free_bytes / 16).saturating_add(1);
-        let has_more = self.peers.get(self.me).is_some_and(|me| me.has_room(more));
-        if has_more || now.since_ms(full.since) > self.config.disk_full_pause_ms {
-            self.work.disk_full = None;
+        let (pause_ms, me) = (self.config.disk_full_pause_ms, self.peers.get(self.me));
+        let before = self.work.disk_full.len();
+        self.work.disk_full.retain(|_, full| {
+            let more = full.free_bytes.saturating_add(full.free_bytes / 16).saturating_add(1);
+            !me.is_some_and(|me| me.has_room(more)) && now.since_ms(full.since) <= pause_ms
+        });
+        if self.work.disk_full.len() < before {
             self.bid_again(out);
         }
     }
@@ -337,7 +340,7 @@ impl Mesh {
         let Some(held) = self.work.held.get(&attempt) else { return };
         let (to, task) = (held.record.owner, held.record.task);
         if failure.kind == FailureKind::DiskFull {
-            self.note_disk_full(now);
+            self.note_disk_full(now, to);
         }
         self.drop_held(attempt, out);
         out.push(Output::Send { to, message: Message::Failed { attempt, task, failure } });
