@@ -1,5 +1,6 @@
 # make demo    three agents on this machine convert a film (FILE=film for your own)
 # make test    installs what the tests need, builds, runs every test (DMC_CORPUS=DIR adds films)
+# make sim     the simulated mesh under many seeds (SEEDS=0..100)
 # make lint    formatting and clippy
 # make bench   dmc against plain ffmpeg, and two agents against one (FILE=film RUNS=n)
 
@@ -11,7 +12,7 @@ TOOLS := ffmpeg:ffmpeg unshare:util-linux ip:iproute2 nft:nftables \
          fc-list:fontconfig python3:python3 mkfs.ext4:e2fsprogs cc:gcc
 FONT  := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
-.PHONY: demo test lint bench tools nextest clean-test-files
+.PHONY: demo test sim lint bench tools nextest clean-test-files
 
 demo:
 	examples/demo.sh
@@ -25,6 +26,10 @@ test: tools
 	  echo "$(CARGO) test --locked --workspace"; \
 	  exec $(CARGO) test --locked --workspace --no-fail-fast; \
 	fi
+
+SEEDS ?= 0..100
+sim:
+	$(CARGO) run --locked --release -p tests --bin sim -- --scenario all --seeds $(SEEDS)
 
 lint:
 	@for part in fmt clippy; do \

@@ -8,6 +8,14 @@ use dmc_tests::world::World;
 /// Seeds of each scenario.
 const SEEDS: u64 = 8;
 
+/// Seeds under which a rule was broken once, and what was wrong.
+const FOUND: &[(&str, u64, &str)] = &[
+    ("liar_dances", 0, "progress that goes up and down counted as progress, so leases never ended"),
+    ("chaos", 120, "a worker that lists nothing kept its leases when nobody else had bid"),
+    ("chaos", 311, "a custodian that said `working` for ever kept the job for ever"),
+    ("liar_starves", 1, "an input that no disk holds made a worker bid to nobody for a minute"),
+];
+
 #[test]
 fn scenarios_end_as_they_must() {
     let scenarios: Vec<&Scenario> = SCENARIOS.iter().collect();
@@ -17,6 +25,16 @@ fn scenarios_end_as_they_must() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n\n"));
     let late = rows.iter().find(|row| row.scenario == "late_result").map_or(0, |row| row.late);
     assert!(late > 0, "a result of an ended lease is used");
+}
+
+#[test]
+fn what_was_found_once_stays_mended() {
+    for (name, seed, what) in FOUND {
+        let scenario = SCENARIOS.iter().find(|scenario| scenario.name == *name);
+        let scenario = scenario.expect("a scenario of this name");
+        let broken = World::run(scenario, *seed).broken;
+        assert!(broken.is_empty(), "{name} under seed {seed}, where {what}: {broken:?}");
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub enum Lie {
     Drips,
     /// Lists, fails and drops the attempts of others.
     Steals,
-    /// Owns a job whose inputs it never serves.
+    /// Owns a job whose inputs it never serves, and says of some that they fill any disk.
     Starves,
     /// Takes jobs into custody and does nothing.
     Keeps,
@@ -154,6 +154,15 @@ pub struct Scenario {
 /// Messages arrive in order, quickly, all of them.
 pub const GOOD_ROAD: Road =
     Road { loss_percent: 0, twice_percent: 0, late_percent: 0, latency_ms: (1, 60) };
+
+/// So many messages are lost.
+pub const fn lossy(percent: u64) -> Road {
+    Road { loss_percent: percent, ..GOOD_ROAD }
+}
+
+/// Messages are lost, doubled, overtaken, and slow.
+pub const BAD_ROAD: Road =
+    Road { loss_percent: 5, twice_percent: 10, late_percent: 20, latency_ms: (20, 800) };
 
 /// A scenario in which nothing goes wrong; rows of the table change a part of it.
 pub const CALM: Scenario = Scenario {

@@ -64,7 +64,7 @@ impl Liar {
             peers: BTreeSet::new(),
             held: BTreeMap::new(),
             kept: BTreeMap::new(),
-            made: (at as u64) << 48,
+            made: (at as u64 + 1) << 40,
             ticks: 0,
         }
     }
@@ -134,7 +134,8 @@ impl Liar {
             Lie::Drips => self.report(now, &mut said),
             Lie::Steals => self.steal(rumours, rng, &mut said),
             Lie::Starves => {}
-            Lie::Keeps => self.keep(&mut said),
+            Lie::Keeps if self.ticks % 10 == 1 => self.keep(&mut said),
+            Lie::Keeps => {}
         }
         said
     }
@@ -235,7 +236,10 @@ impl Liar {
             self.made += 1;
             let attempt = AttemptId(u128::from(self.made) << 64 | 0xbad);
             let task = TaskId { job: self.job, index: 0 };
-            let blob = fixture::blob(self.made);
+            let mut blob = fixture::blob(self.made & 0xffff_ffff);
+            if self.made.is_multiple_of(2) {
+                blob.bytes = u64::MAX / 4; // no disk has room for this
+            }
             let input = TaskInput::Piece;
             (worker, Message::Grant { attempt, task, spec: spec.clone(), input, blob })
         });

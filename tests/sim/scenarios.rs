@@ -1,21 +1,12 @@
 //! The table of scenarios.
 
-use crate::faults::{CALM, Expect, Fault, GOOD_ROAD, Habit, Lie, Road, Scenario};
+use crate::faults::{BAD_ROAD, CALM, Expect, Fault, GOOD_ROAD, Habit, Lie, Road, Scenario, lossy};
 
 use Fault::{
     Break, Cancel, ClockJump, Die, DiskFull, Freeze, Isolate, Leave, Mend, Part, Pause, Reboot,
     RebootInStep, Replan, Retry, StateFull, StopAndStart, TakeBack,
 };
 use Habit::Lies;
-
-/// So many messages are lost.
-const fn lossy(percent: u64) -> Road {
-    Road { loss_percent: percent, ..GOOD_ROAD }
-}
-
-/// Messages are lost, doubled, overtaken, and slow.
-const BAD_ROAD: Road =
-    Road { loss_percent: 5, twice_percent: 10, late_percent: 20, latency_ms: (20, 800) };
 
 /// All of them. The names are what a replay asks for.
 pub const SCENARIOS: &[Scenario] = &[
@@ -398,7 +389,25 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "liar_invents", agents: 4, habits: &[(3, Lies(Lie::Invents))], ..CALM },
     Scenario { name: "liar_drips", agents: 4, habits: &[(3, Lies(Lie::Drips))], ..CALM },
     Scenario { name: "liar_steals", agents: 4, habits: &[(3, Lies(Lie::Steals))], ..CALM },
-    Scenario { name: "liar_starves", agents: 4, habits: &[(3, Lies(Lie::Starves))], ..CALM },
+    Scenario {
+        name: "liar_starves",
+        agents: 4,
+        within_ms: 600_000,
+        habits: &[(3, Lies(Lie::Starves))],
+        ..CALM
+    },
+    Scenario {
+        name: "liar_forgets",
+        agents: 4,
+        tasks: 12,
+        habits: &[(3, Lies(Lie::Drips))],
+        faults: &[
+            ((1_000, 20_000), Reboot(3, (500, 5_000))),
+            ((1_000, 30_000), Reboot(0, (500, 5_000))),
+            ((20_000, 40_000), Reboot(0, (500, 5_000))),
+        ],
+        ..CALM
+    },
     Scenario {
         name: "liar_keeps",
         agents: 4,

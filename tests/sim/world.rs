@@ -27,6 +27,8 @@ use crate::rng::Rng;
 const TICK_MS: u64 = 1_000;
 /// How long after the last job messages may still tidy up.
 const TIDY_MS: u64 = 150_000;
+/// Most runs end when all is tidy, but no sooner than so long after the last job.
+const TIDY_MS_MIN: u64 = 25_000;
 /// Liars hear of the last so many grants of others.
 const RUMOURS: usize = 16;
 /// One seed in so many has everything encoded and decoded again on its way.
@@ -130,6 +132,8 @@ pub struct World {
     rumours: VecDeque<Rumour>,
     /// What has gone wrong so far lasts until then.
     trouble_until: u64,
+    /// When the last job was over.
+    over_ms: u64,
     /// Records of one commit are carried out one after another, as the contract of `handle` says,
     /// or all of them before anything else, as the runtime does it.
     one_by_one: bool,
@@ -166,7 +170,7 @@ impl World {
             broken: world.oracle.broken,
             trace: world.trace,
             late_commits: world.oracle.late_commits,
-            over_ms: world.now.saturating_sub(TIDY_MS),
+            over_ms: world.over_ms,
             cost: world.ledger.cost(),
         }
     }
@@ -194,6 +198,7 @@ impl World {
             config: Config::default(),
             rumours: VecDeque::new(),
             trouble_until: 0,
+            over_ms: 0,
             tells: false,
             trace: 0xcbf2_9ce4_8422_2325,
         };
@@ -228,11 +233,15 @@ impl World {
                 true => self.network.road.loss_percent = 0,
                 false => over_since = None,
             }
-            if over && at - since > TIDY_MS {
+            let waited_ms = at - since;
+            let tidy = !self.thorough && waited_ms > TIDY_MS_MIN && self.is_tidy();
+            if over && (waited_ms > TIDY_MS || tidy) {
+                self.over_ms = since;
                 break;
             }
             if !over && at > deadline {
                 let states = self.outcomes();
+                self.over_ms = at;
                 self.oracle.fail(format!("not over after {at} ms: {states:?}"));
                 return;
             }

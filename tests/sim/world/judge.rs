@@ -9,6 +9,7 @@ use dmc_protocol::record::{JobState, Record, RecordKey};
 use super::World;
 use crate::faults::Expect;
 use crate::fixture::{self, index_of};
+use crate::oracle::Oracle;
 
 impl World {
     pub(super) fn judge(&mut self) {
@@ -26,18 +27,30 @@ impl World {
                 self.oracle.fail(format!("the job of agent{owner} ended as {state:?}"));
             }
         }
+        let left = self.what_is_left();
+        left.into_iter().for_each(|left| self.oracle.fail(left));
+        self.judge_films();
+        self.judge_builds();
+        self.judge_shares();
+    }
+
+    /// Everything that should be gone from agents that live.
+    fn what_is_left(&self) -> Vec<String> {
         let agents = &self.agents;
         let excused =
             (0..agents.len()).filter(|at| agents[*at].dead || agents[*at].lie().is_some());
         let excused: BTreeSet<AgentId> = excused.map(fixture::agent_id).collect();
-        for agent in &self.agents {
+        let mut oracle = Oracle::default();
+        for agent in agents {
             if let Some(mesh) = &agent.mesh {
-                self.oracle.after_all(mesh, &agent.io, &agent.disk, &excused);
+                oracle.after_all(mesh, &agent.io, &agent.disk, &excused);
             }
         }
-        self.judge_films();
-        self.judge_builds();
-        self.judge_shares();
+        oracle.broken
+    }
+
+    pub(super) fn is_tidy(&self) -> bool {
+        self.what_is_left().is_empty()
     }
 
     /// A job that is done has its film, where it was asked for.

@@ -43,15 +43,7 @@ impl World {
                 self.relief(delay, Event::Resume(at));
             }
             Fault::Cancel(at) => self.give(at, Input::CancelJob(fixture::job_id(at))),
-            Fault::Retry(at) => {
-                let job = fixture::job_id(at);
-                // A film that got its name before the cancellation is found under it, as after a
-                // crash.
-                if let Some(boot) = self.agents[at].io.published.get_mut(&job) {
-                    *boot = u64::MAX;
-                }
-                self.give(at, Input::RetryJob(job));
-            }
+            Fault::Retry(at) => self.retry(at),
             Fault::TakeBack(at) => self.give(at, Input::TakeBack(fixture::job_id(at))),
             Fault::Replan(at) => self.replan(at),
             Fault::Mend(at) => self.agents[at].habits.retain(|habit| *habit != Habit::Fails),
@@ -59,6 +51,15 @@ impl World {
             Fault::StopAndStart(at, down) => self.stop(at, Some(down)),
             _ => {}
         }
+    }
+
+    /// A film that got its name while its job was cancelled is found under it.
+    fn retry(&mut self, at: usize) {
+        let job = fixture::job_id(at);
+        if let Some(boot) = self.agents[at].io.published.get_mut(&job) {
+            *boot = 0;
+        }
+        self.give(at, Input::RetryJob(job));
     }
 
     /// The person resumes the agent, and looks whether it took.
