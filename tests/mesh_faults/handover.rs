@@ -42,10 +42,14 @@ fn hand_over(mesh: &mut Mesh) -> (Asked, usize) {
     (asked, host.unwrap_or_else(|| panic!("nobody is {custodian}")))
 }
 
-/// Whether a host says that the kept job is finished, or no longer has it.
-fn is_made(mesh: &Mesh, host: usize) -> bool {
-    let jobs = mesh.hosts[host].jobs();
-    jobs.is_some_and(|jobs| jobs.iter().all(|job| job.status() == "finished_successful"))
+/// Waits until the custodian says that the job is finished.
+fn wait_until_made(mesh: &mut Mesh, custodian: usize, asked: &Asked) {
+    let host = &mut mesh.hosts[custodian];
+    wait_until("the custodian has the result", JOB_LIMIT, || {
+        assert!(host.is_up());
+        let job = asked.id.as_ref().and_then(|id| host.job(id));
+        job.is_some_and(|job| job.status() == "finished_successful")
+    });
 }
 
 /// Waits until the submitter has the file, and checks that nothing is done to it afterwards.
@@ -86,10 +90,7 @@ fn the_submitter_may_leave_and_gets_the_file_when_it_is_back() {
             let handed = since.elapsed();
             mesh.hosts[0].note("FAULT 1 kill -9 when the command returned");
             mesh.hosts[0].kill(true);
-            wait_until("the custodian has the result", JOB_LIMIT, || {
-                assert!(mesh.hosts[custodian].is_up());
-                is_made(&mesh, custodian)
-            });
+            wait_until_made(&mut mesh, custodian, &asked);
             let out = mesh.hosts[0].out().join(&asked.name);
             assert!(!out.exists(), "somebody else wrote {}", out.display());
             mesh.hosts[0].start();
@@ -131,10 +132,7 @@ fn a_custodian_that_crashes_goes_on_with_the_job() {
             mesh.hosts[custodian].start();
         }
         mesh.hosts[custodian].wait_ready();
-        wait_until("the custodian has the result", JOB_LIMIT, || {
-            assert!(mesh.hosts[custodian].is_up());
-            is_made(&mesh, custodian)
-        });
+        wait_until_made(&mut mesh, custodian, &asked);
         mesh.hosts[0].start();
         check_published_once(&mut mesh, &asked);
     });

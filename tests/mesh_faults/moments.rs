@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ enum Blow {
     KillWorker,
 }
 
-const CASES: &[(Moment, Blow)] = &[
+const TO_AND_FRO: &[(Moment, Blow)] = &[
     (Moment::Transfer, Blow::Part(BRIEF)),
     (Moment::Transfer, Blow::Part(LONG)),
     (Moment::Transfer, Blow::KillWorker),
@@ -54,6 +55,9 @@ const CASES: &[(Moment, Blow)] = &[
     (Moment::Report, Blow::Part(LONG)),
     (Moment::Report, Blow::KillWorker),
     (Moment::Report, Blow::KillOwner),
+];
+
+const AT_THE_OWNER: &[(Moment, Blow)] = &[
     (Moment::Commit, Blow::Part(LONG)),
     (Moment::Commit, Blow::KillOwner),
     (Moment::Commit, Blow::KillWorker),
@@ -78,14 +82,23 @@ impl fmt::Display for Moment {
 }
 
 #[test]
-fn a_fault_at_any_step_of_a_job_loses_nothing() {
-    apart("moments::a_fault_at_any_step_of_a_job_loses_nothing", ordinary(), |dir| {
-        let mut mesh = Mesh::start(dir, 3, 300);
-        for (n, (moment, blow)) in CASES.iter().enumerate() {
-            println!("when {moment}: {blow:?}");
-            one_case(&mut mesh, n, *moment, *blow);
-        }
-    });
+fn a_fault_while_work_goes_to_and_fro_loses_nothing() {
+    let name = "moments::a_fault_while_work_goes_to_and_fro_loses_nothing";
+    apart(name, ordinary(), |dir| all_cases(dir, TO_AND_FRO));
+}
+
+#[test]
+fn a_fault_at_any_step_of_the_owner_loses_nothing() {
+    let name = "moments::a_fault_at_any_step_of_the_owner_loses_nothing";
+    apart(name, ordinary(), |dir| all_cases(dir, AT_THE_OWNER));
+}
+
+fn all_cases(dir: &Path, cases: &[(Moment, Blow)]) {
+    let mut mesh = Mesh::start(dir, 3, 300);
+    for (n, (moment, blow)) in cases.iter().enumerate() {
+        println!("when {moment}: {blow:?}");
+        one_case(&mut mesh, n, *moment, *blow);
+    }
 }
 
 fn one_case(mesh: &mut Mesh, n: usize, moment: Moment, blow: Blow) {
