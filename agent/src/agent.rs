@@ -11,7 +11,7 @@ use dmc_protocol::config::NAME_BYTES_MAX;
 use dmc_protocol::media::Capabilities;
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, bounded};
-use dmc_protocol::record::Record;
+use dmc_protocol::record::{Record, WorkState};
 use dmc_store::{BlobLimits, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -212,7 +212,10 @@ fn unpin_leftovers(store: &Store) -> Result<(), dmc_store::StoreError> {
         match record {
             Record::Work(work) => {
                 holders.insert(worker::input_holder(work.attempt));
-                holders.insert(worker::result_holder(work.attempt));
+                // One that was not yet reported is made anew, and nobody would release the first.
+                if matches!(work.state, WorkState::Done(_)) {
+                    holders.insert(worker::result_holder(work.attempt));
+                }
             }
             Record::Task(task) => {
                 holders.extend(task.piece.map(|_| owner::piece_holder(task.id)));
