@@ -143,7 +143,10 @@ fn wait_for(mesh: &Mesh, watch: &mut Watch, moment: Moment, asked: &Asked) -> us
         Moment::Report => says(watch, false, "finished segment"),
         Moment::Commit => {
             let worker = says(watch, false, "finished segment");
-            says(watch, true, "decoding the picture");
+            // Its own results it checked when it made them.
+            watch.until("the owner checks a result", |host, line| {
+                host == 0 && line.contains("decoding the result") && line.contains("/blobs/")
+            });
             worker
         }
         Moment::Join => says(watch, true, "joining the result").max(1),

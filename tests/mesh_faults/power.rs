@@ -13,6 +13,8 @@ use super::apart::{apart, ordinary};
 use super::host::Host;
 use super::link::must;
 use super::mesh::{JOB_LIMIT, Mesh};
+use super::watch::wait_until;
+use crate::support::dmc::Job;
 use crate::support::process::run;
 use crate::support::zoo;
 
@@ -20,7 +22,7 @@ use crate::support::zoo;
 const CUT: &str = "import fcntl,os,struct,sys; \
     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
 const LIMIT: Duration = Duration::from_secs(30);
-const WORDS: &[&str] = &["--codec", "h264", "--encoder-speed", "medium", "--segment-seconds", "4"];
+const WORDS: &[&str] = &["--codec", "h264", "--encoder-speed", "medium", "--segment-seconds", "2"];
 
 /// A loop-mounted ext4 for one of a host's disks; false where there can be none.
 fn mount(host: &Host, disk: &str) -> bool {
@@ -61,6 +63,10 @@ fn unmount(at: &Path) {
     panic!("{} cannot be unmounted", at.display());
 }
 
+fn committed(job: &Job) -> usize {
+    job.tasks().iter().filter(|task| task["state"] == "committed").count()
+}
+
 #[test]
 fn a_power_cut_in_the_middle_of_a_conversion_loses_nothing_acknowledged() {
     let name = "power::a_power_cut_in_the_middle_of_a_conversion_loses_nothing_acknowledged";
@@ -82,8 +88,13 @@ fn a_power_cut_in_the_middle_of_a_conversion_loses_nothing_acknowledged() {
             round += 1;
             let asked = mesh.submit(0, &zoo::get("plain.mp4"), &format!("film-{round}.mkv"), WORDS);
             let id = asked.id.clone().unwrap();
-            for _ in 0..rng.within((1, 3)) {
-                thread::sleep(Duration::from_millis(rng.within((0, 3_500))));
+            for cut_of_job in 0..rng.within((1, 3)) {
+                // The first cuts come early, the others when there is something to lose.
+                let wanted = usize::try_from(2 * cut_of_job).unwrap();
+                wait_until("some tasks are committed", JOB_LIMIT, || {
+                    mesh.hosts[0].job(&id).is_some_and(|job| committed(&job) >= wanted)
+                });
+                thread::sleep(Duration::from_millis(rng.within((0, 1_500))));
                 let before = mesh.hosts[0].job(&id);
                 cut(&mut mesh.hosts[0]);
                 mesh.hosts[0].note(&format!("FAULT {done} power cut"));
