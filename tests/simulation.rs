@@ -13,7 +13,13 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("liar_dances", 0, "progress that goes up and down counted as progress, so leases never ended"),
     ("chaos", 120, "a worker that lists nothing kept its leases when nobody else had bid"),
     ("chaos", 311, "a custodian that said `working` for ever kept the job for ever"),
-    ("liar_starves", 1, "an input that no disk holds made a worker bid to nobody for a minute"),
+    ("chaos", 100_757, "the same, when others had bid for nothing"),
+    (
+        "owner_clock_jumps",
+        20_855,
+        "what waited while the owner slept ended a lease before its tick",
+    ),
+    ("liar_starves", 9, "an input that no disk holds made a worker bid to nobody for a minute"),
 ];
 
 #[test]

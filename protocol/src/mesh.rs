@@ -435,6 +435,7 @@ impl Mesh {
     /// The one door: takes an input, changes the state, and returns what is to be done, in order.
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
+        self.notice_sleep(now, matches!(input, Input::Tick));
         self.dispatch(now, input, &mut out);
         self.place(now, &mut out);
         self.schedule_work(&mut out);
@@ -553,7 +554,6 @@ impl Mesh {
     }
 
     fn on_tick(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.notice_sleep(now);
         self.tick_peers(now, out);
         self.tick_leases(now, out);
         self.tick_offers(now, out);

@@ -247,6 +247,20 @@ fn an_owner_does_not_take_its_own_sleep_for_the_silence_of_others() {
 }
 
 #[test]
+fn a_heartbeat_that_waited_while_the_owner_slept_ends_no_lease() {
+    let (mut mesh, attempt) = owner();
+    mesh.handle(Time(1_000), Input::Tick);
+    // It left before the grant arrived, and is read before the first tick.
+    let message = Message::Heartbeat { held: Vec::new() };
+    mesh.handle(Time(301_000), Input::Received { from: PEER, message });
+    mesh.handle(Time(301_000), Input::Tick);
+    assert_eq!(leases(&mesh), 1);
+    let message = lists(attempt, HeldState::Queued);
+    mesh.handle(Time(302_000), Input::Received { from: PEER, message });
+    assert_eq!(leases(&mesh), 1);
+}
+
+#[test]
 fn a_lease_that_makes_no_progress_ends_however_often_it_is_listed() {
     let (mut mesh, attempt) = owner();
     let mut dropped = None;

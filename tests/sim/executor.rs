@@ -8,6 +8,7 @@ use dmc_protocol::media::TaskSpec;
 use dmc_protocol::message::TaskResult;
 use dmc_protocol::record::{JobState, Record, RecordKey, WorkState};
 
+use crate::fixture;
 use crate::oracle::Disk;
 
 /// Long work under way. Its end is an event that carries the same token; work that was ended or
@@ -235,10 +236,7 @@ impl Io {
     /// What is left and should not be, once all is over. `excused` owners are dead or lie.
     pub fn leaks(&self, disk: &Disk, excused: &BTreeSet<AgentId>) -> Vec<String> {
         let done: BTreeSet<JobId> = disk.values().filter_map(done_job).collect();
-        let kept_for_excused = |job: &JobId| match disk.get(&RecordKey::Custody(*job)) {
-            Some(Record::Custody(custody)) => excused.contains(&custody.from),
-            _ => false,
-        };
+        let kept_for_excused = |job: &JobId| excused.contains(&fixture::submitter_id(*job));
         let of_excused = |attempt: &AttemptId| match disk.get(&RecordKey::Work(*attempt)) {
             Some(Record::Work(work)) => {
                 excused.contains(&work.owner) || kept_for_excused(&work.task.job)

@@ -33,6 +33,11 @@ pub fn submitter(job: JobId) -> usize {
     usize::try_from(job.0.as_u128().saturating_sub(0x1000)).unwrap_or(usize::MAX)
 }
 
+/// Whose job it is.
+pub fn submitter_id(job: JobId) -> AgentId {
+    agent_id(submitter(job))
+}
+
 /// The position of an agent.
 pub fn index_of(id: AgentId) -> usize {
     usize::from(id.0[31])

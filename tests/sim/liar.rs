@@ -237,7 +237,7 @@ impl Liar {
             let attempt = AttemptId(u128::from(self.made) << 64 | 0xbad);
             let task = TaskId { job: self.job, index: 0 };
             let mut blob = fixture::blob(self.made & 0xffff_ffff);
-            if self.made.is_multiple_of(2) {
+            if !self.made.is_multiple_of(4) {
                 blob.bytes = u64::MAX / 4; // no disk has room for this
             }
             let input = TaskInput::Piece;

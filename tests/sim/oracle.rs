@@ -13,6 +13,7 @@ use dmc_protocol::record::{
 };
 
 use crate::executor::Io;
+use crate::fixture;
 
 /// Messages of one agent in one second beyond which something bounces.
 const MESSAGES_A_SECOND_MAX: u32 = 600;
@@ -34,6 +35,8 @@ pub struct Oracle {
     /// Tasks whose specification an input changed: their commit may change once.
     respecified: BTreeSet<TaskId>,
     second: BTreeMap<AgentId, (u64, u32)>,
+    /// Messages that an agent got in this second: it may answer each.
+    heard: BTreeMap<AgentId, (u64, u32)>,
     /// Commits of attempts whose lease had ended before.
     pub late_commits: u32,
     /// Rules that were broken, in words.
@@ -137,8 +140,20 @@ impl Oracle {
         }
     }
 
-    /// A message from `from` reaches the agent with this disk.
-    pub fn on_receive(&mut self, from: AgentId, message: &Message, disk: &Disk) {
+    /// A message from `from` reaches `at`, the agent with this disk.
+    pub fn on_receive(
+        &mut self,
+        now: u64,
+        at: AgentId,
+        from: AgentId,
+        message: &Message,
+        disk: &Disk,
+    ) {
+        let (second, count) = self.heard.entry(at).or_default();
+        if *second != now / 1_000 {
+            (*second, *count) = (now / 1_000, 0);
+        }
+        *count += 1;
         match message {
             Message::Verdict { attempt, verdict: Verdict::Drop | Verdict::Unknown } => {
                 if let Some(work) = work_on_disk(disk, *attempt)
@@ -166,7 +181,9 @@ impl Oracle {
             (*second, *count) = (now / 1_000, 0);
         }
         *count += 1;
-        let calm = *count < MESSAGES_A_SECOND_MAX;
+        let heard = self.heard.get(&from).filter(|(second, _)| *second == now / 1_000);
+        let answers = heard.map_or(0, |(_, count)| *count);
+        let calm = *count < MESSAGES_A_SECOND_MAX + answers;
         self.require(calm, || format!("a storm of {} messages at {now} ms", message.name()));
     }
 
@@ -272,9 +289,8 @@ impl Oracle {
     /// Once all is over: nothing may be left on a living agent. `excused` agents are dead or lie.
     pub fn after_all(&mut self, mesh: &Mesh, io: &Io, disk: &Disk, excused: &BTreeSet<AgentId>) {
         let me = mesh.me().short();
-        let kept_for_excused = |job: JobId| {
-            mesh.custody().get(job).is_some_and(|kept| excused.contains(&kept.record.from))
-        };
+        // Also what others do for its custodian.
+        let kept_for_excused = |job: JobId| excused.contains(&fixture::submitter_id(job));
         for held in mesh.work().held() {
             let record = &held.record;
             if excused.contains(&record.owner) || kept_for_excused(record.task.job) {

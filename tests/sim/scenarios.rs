@@ -31,7 +31,12 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         ..CALM
     },
-    Scenario { name: "worker_dies", faults: &[((1_000, 40_000), Die(1))], ..CALM },
+    Scenario {
+        name: "worker_dies",
+        within_ms: 150_000,
+        faults: &[((1_000, 40_000), Die(1))],
+        ..CALM
+    },
     Scenario {
         name: "owner_restarts",
         faults: &[
@@ -392,7 +397,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "liar_starves",
         agents: 4,
-        within_ms: 600_000,
+        within_ms: 110_000,
         habits: &[(3, Lies(Lie::Starves))],
         ..CALM
     },

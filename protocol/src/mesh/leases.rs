@@ -104,8 +104,10 @@ impl Mesh {
         self.candidates(now, job, task).into_iter().any(|other| {
             let held = leases.get(&other).copied().unwrap_or(0);
             let slots = self.peers.get(other).map_or(0, super::peers::Peer::slots);
-            // One that was offered nothing, because nothing was left, may well have room.
-            let seats = self.jobs.bids.get(&other).map_or(slots, |bid| bid.want.min(slots));
+            // One that was offered nothing, because nothing was left, or that wanted nothing then, may
+            // well have room.
+            let bid = self.jobs.bids.get(&other).filter(|bid| bid.want > 0);
+            let seats = bid.map_or(slots, |bid| bid.want.min(slots));
             other != worker && held < seats && self.has_room_for(job, task, other)
         })
     }

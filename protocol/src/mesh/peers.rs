@@ -139,14 +139,19 @@ impl Peers {
 impl Mesh {
     /// A gap in the ticks is this agent's own sleep (a stopped process, a laptop with its lid
     /// closed, a machine under heavy load). What others said meanwhile waits unread, so their
-    /// silence began only with the end of the gap.
-    pub(super) fn notice_sleep(&mut self, now: Time) {
+    /// silence began only with the end of the gap. It is noticed at the first input after it, which
+    /// may be one of these.
+    pub(super) fn notice_sleep(&mut self, now: Time, ticks: bool) {
         let gap_ms = self.peers.ticked.map_or(0, |ticked| now.since_ms(ticked));
-        self.peers.ticked = Some(now);
-        if gap_ms <= self.config.sleep_gap_ms {
+        let slept = gap_ms > self.config.sleep_gap_ms;
+        if ticks || slept {
+            self.peers.ticked = Some(now);
+        }
+        if !slept {
             return;
         }
-        let lost_ms = gap_ms - self.config.sleep_gap_ms;
+        // Less than the grace of a grant is left: what waited unread may be older than the grant.
+        let lost_ms = gap_ms - self.config.sleep_gap_ms / 2;
         let later = |time: Time| (time + lost_ms).min(now);
         for peer in self.peers.all.values_mut() {
             peer.heard = later(peer.heard);

@@ -89,6 +89,9 @@ impl World {
         if handed.is_some_and(|state| *state != HandedState::Own) {
             return; // nobody plans a job that is somebody else's
         }
+        if self.agents[at].group.is_some() {
+            return; // a join may be among what waits for the disk: it could not be ended
+        }
         self.agents[at].io.end(WorkKey::Join(job));
         for index in 0..self.story.tasks {
             self.respecify(TaskId { job, index });

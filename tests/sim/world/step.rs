@@ -337,7 +337,8 @@ impl World {
             let said = liar.hears(self.now, sender, &message);
             return self.speak(to, said);
         }
-        self.oracle.on_receive(sender, &message, &agent.disk);
+        let me = fixture::agent_id(to);
+        self.oracle.on_receive(self.now, me, sender, &message, &agent.disk);
         self.give(to, Input::Received { from: sender, message });
     }
 }
