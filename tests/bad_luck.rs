@@ -221,10 +221,10 @@ fn a_stopped_agent_hands_over_what_it_can_finish_and_pause_survives() {
     let mut bed = Bed::start_with(2, Meeting::Address, |_, command| {
         command.args(["--slots", "1"]).env("DMC_STOP_GRACE_S", "100");
     });
-    let (source, out) = (zoo::get("plain.mp4"), bed.dir("out").join("film.mkv"));
+    let (source, out) = (zoo::get("long.mp4"), bed.dir("out").join("film.mkv"));
     // Only the other one works.
     bed.ask(0, &["pause"]);
-    let id = ask_for(&bed, 0, &source, &out, SLOW);
+    let id = ask_for(&bed, 0, &source, &out, LONG);
     wait_until("agent-1 is in the middle of a segment", FILM_LIMIT, || {
         let job = bed.job(0, &id);
         job.0["fps"].as_f64() > Some(1.0) && held_by(&job, "agent-1").contains(&"running".into())
@@ -249,6 +249,9 @@ fn a_stopped_agent_hands_over_what_it_can_finish_and_pause_survives() {
     wait_for_success(&bed, 0, &id);
 }
 
+/// For `long.mp4`: four segments, each of which takes seconds on a fast machine too.
+const LONG: &[&str] = &["--preset", "h264", "--encoder-speed", "slow", "--segment-seconds", "12"];
+
 /// The states of what an agent holds of a job.
 fn held_by(job: &Job, name: &str) -> Vec<String> {
     let workers = job.0["workers"].as_array().into_iter().flatten();
@@ -261,9 +264,9 @@ fn a_result_is_kept_for_an_owner_that_is_away_and_that_is_said() {
     let mut bed = Bed::start_with(2, Meeting::Address, |_, command| {
         command.args(["--slots", "1"]);
     });
-    let (source, out) = (zoo::get("plain.mp4"), bed.dir("out").join("film.mkv"));
+    let (source, out) = (zoo::get("long.mp4"), bed.dir("out").join("film.mkv"));
     bed.ask(0, &["pause"]);
-    let id = ask_for(&bed, 0, &source, &out, SLOW);
+    let id = ask_for(&bed, 0, &source, &out, LONG);
     wait_until("agent-1 works", FILM_LIMIT, || {
         held_by(&bed.job(0, &id), "agent-1").contains(&"running".into())
     });
@@ -284,6 +287,34 @@ fn a_result_is_kept_for_an_owner_that_is_away_and_that_is_said() {
     bed.ask(0, &["resume"]);
     let job = wait_for_success(&bed, 0, &id);
     assert!(job.workers().contains(&"agent-1".to_owned()), "{:#}", job.0);
+}
+
+#[test]
+fn a_source_is_served_only_while_a_job_may_need_it() {
+    let mut bed = Bed::start(1, Meeting::Address);
+    let (source, out) = (zoo::get("long.mp4"), bed.dir("out").join("film.mkv"));
+    let served = bed.data(0).join("external");
+    let id = ask_for(&bed, 0, &source, &out, LONG);
+    wait_until("it is served", FILM_LIMIT, || leftovers(&served).len() == 1);
+    bed.ask(0, &["jobs", "cancel", &id]);
+    wait_until("it is cancelled", FILM_LIMIT, || bed.job(0, &id).status() == "cancelled");
+    // It may be tried again...
+    assert!(bed.stop(0), "it had to be forced:\n{}", bed.log(0));
+    bed.start_again(0);
+    bed.wait_for_peers(0, 0);
+    let listed = leftovers(&served);
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    let record = fs::read(&listed[0]).unwrap();
+    // ...until it is forgotten.
+    let removed = run(bed.dmc(0).args(["jobs", "remove", &id]), Duration::from_secs(30));
+    assert!(removed.ok(), "{removed}");
+    wait_until("it is not served any more", FILM_LIMIT, || leftovers(&served).is_empty());
+    // A crash right after the end of a job leaves this.
+    bed.kill(0);
+    fs::write(&listed[0], record).unwrap();
+    bed.start_again(0);
+    bed.wait_for_peers(0, 0);
+    wait_until("nobody needs it", FILM_LIMIT, || leftovers(&served).is_empty());
 }
 
 /// Set where a test runs that may mount file systems of its own.
@@ -449,6 +480,14 @@ fn a_full_destination_is_waited_out() {
     drop(filler);
     wait_for_success(&bed, 0, &id);
     assert_eq!(leftovers(&dir), [out]);
+
+    // It waits as well before it begins.
+    let filler = Filler::fill(&dir);
+    let id = ask_for(&bed, 0, &source, &dir.join("again.mkv"), SLOW);
+    wait_until("the job waits for room", FILM_LIMIT, || waits_for_room(&bed, &id));
+    assert_eq!(bed.job(0, &id).0["tasks_total"], 0);
+    drop(filler);
+    wait_for_success(&bed, 0, &id);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use dmc_protocol::media::{MediaKind, Preset, PresetOverrides, TaskInput};
 use dmc_protocol::mesh::Input;
 use dmc_store::StoreError;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ use crate::media::probe;
 use crate::media::streams::Probe;
 use crate::media::{MediaError, index};
 use crate::paths::AnyPath;
-use crate::room;
+use crate::room::{self, Disk};
 use crate::runtime::Shared;
 use crate::source;
 use crate::worker::chain;
@@ -319,6 +320,7 @@ pub async fn resume(shared: &Arc<Shared>) {
             }
         }
     }
+    source::unlist_unneeded(shared).await;
 }
 
 /// The plan's file is written before the core is told: after a crash between the two, the core
@@ -365,8 +367,14 @@ pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
             Ok(now) => now,
             Err(error) => return not_begun(&shared, job, error).await,
         };
+        let roomy_plan = async {
+            let planned = make_plan(&shared, &request, probe).await?;
+            let bytes = planned.plan.output_bytes_estimate;
+            wait_for_room(&shared, &request, bytes, &token).await?;
+            Ok::<_, MediaError>(planned)
+        };
         let planned = tokio::select! {
-            planned = make_plan(&shared, &request, probe) => planned,
+            planned = roomy_plan => planned,
             () = token.cancelled() => return,
             () = shared.stop.cancelled() => return,
         };
@@ -434,9 +442,30 @@ pub(crate) async fn make_plan(
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
     let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })
         .map_err(|e| plan::with_path(e, &request.input))?;
-    let dir = request.output.parent().unwrap_or(Path::new("/"));
-    room::check(dir, plan.output_bytes_estimate, shared.settings.disk_reserve_bytes)?;
     Ok(Planned { probe, plan })
+}
+
+/// Waits while there is no room for the result where it goes. One that is larger than that whole
+/// disk never fits.
+async fn wait_for_room(
+    shared: &Shared,
+    request: &Request,
+    bytes: u64,
+    token: &CancellationToken,
+) -> Result<(), MediaError> {
+    let dir = request.output.parent().unwrap_or(Path::new("/"));
+    let reserve = shared.settings.disk_reserve_bytes;
+    while let Err(full) = room::check(dir, bytes, reserve) {
+        let could_fit = Disk::of(dir)
+            .is_some_and(|disk| bytes.saturating_add(disk.stays_free(reserve)) <= disk.total);
+        if !could_fit {
+            return Err(full);
+        }
+        if !shared.room.wait(request.id, &chain(&full), token).await {
+            return Err(MediaError::Cancelled);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn no_plan(error: &std::io::Error) -> String {

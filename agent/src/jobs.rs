@@ -195,6 +195,8 @@ pub struct JobBook {
     entries: Mutex<BTreeMap<JobId, Entry>>,
     /// One save at a time, so that the disk never keeps an older request than the memory.
     saving: tokio::sync::Mutex<()>,
+    /// See [`JobBook::listing`].
+    listing: Mutex<()>,
     /// Ends the IO of all jobs.
     stop: CancellationToken,
     kv: Kv,
@@ -231,8 +233,8 @@ impl JobBook {
                 entries.insert(request.id, Entry::new(request, &stop));
             }
         }
-        let saving = tokio::sync::Mutex::default();
-        Ok(JobBook { entries: Mutex::new(entries), saving, stop, kv, dir, room })
+        let (saving, listing) = (tokio::sync::Mutex::default(), Mutex::default());
+        Ok(JobBook { entries: Mutex::new(entries), saving, listing, stop, kv, dir, room })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Entry>> {
@@ -256,6 +258,12 @@ impl JobBook {
     /// Reads something of a job.
     pub fn with<T>(&self, id: JobId, read: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         self.lock().get_mut(&id).map(read)
+    }
+
+    /// Held while a source is found or listed for a job of this book, and while those are unlisted
+    /// that no job needs: none is unlisted in the moment in which a new job finds it.
+    pub fn listing(&self) -> MutexGuard<'_, ()> {
+        self.listing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All requests.

@@ -14,10 +14,8 @@ use dmc_protocol::id::{BlobRef, JobId, TaskId};
 use dmc_protocol::media::TaskSpec;
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::TaskResult;
-use dmc_protocol::record::JobState;
 use dmc_store::{Import, StoreError};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::jobs::{Phase, Planned};
 use crate::media::plan::Plan;
@@ -216,29 +214,6 @@ pub fn job_over(shared: Arc<Shared>, job: JobId) {
     tasks.spawn(async move {
         let _ = shared.jobs.change(job, |request| request.phase = Phase::Over).await;
         shared.jobs.unload(job);
-        unlist_source(&shared, job).await;
+        source::unlist_unneeded(&shared).await;
     });
-}
-
-/// Once a job is done, nobody needs its source from this agent any more. A failed or cancelled one
-/// keeps it: it may be tried again.
-async fn unlist_source(shared: &Shared, job: JobId) {
-    let source = shared.ask(move |mesh, _| {
-        let source = match mesh.jobs().get(job) {
-            Some(job) if job.record.state == JobState::Done => job.record.source?,
-            Some(_) => return None,
-            None => mesh.handovers().get(job)?.record.handed.source,
-        };
-        let mut open = mesh.jobs().iter().filter(|job| job.record.state != JobState::Done);
-        (!open.any(|job| job.record.source == Some(source))).then_some(source)
-    });
-    let Some(source) = source.await.flatten() else { return };
-    let path = shared.jobs.with(job, |entry| entry.request.input.clone());
-    // A job that is only being planned has listed it already, perhaps, and not told so yet.
-    let wanted = shared.jobs.requests().into_iter().any(|request| {
-        request.phase != Phase::Over && request.id != job && Some(&request.input) == path.as_ref()
-    });
-    if !wanted && let Err(e) = shared.store.blobs.remove_external(source.id) {
-        warn!("the source stays listed: {}", chain(&e));
-    }
 }

@@ -31,7 +31,7 @@ use crate::net::{Net, NetEvent};
 use crate::room::Room;
 use stopping::Stopping;
 
-use crate::{custody, owner, power, state, worker};
+use crate::{custody, owner, power, source, state, worker};
 
 /// Inputs that may wait. The core takes microseconds an input; a full queue slows the sender.
 const QUEUE: usize = 4_096;
@@ -422,6 +422,8 @@ impl Runtime {
             }
             room.make_ballast();
         });
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.spawn(async move { source::unlist_unneeded(&shared).await });
     }
 }
 

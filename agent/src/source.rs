@@ -3,12 +3,15 @@
 //! Its size, times and inode tell cheaply that it may have changed. Then it is read whole: the
 //! same content is the same source, whoever touched the file. Two versions are never mixed.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dmc_protocol::handover::{HandedEnd, HandedState};
 use dmc_protocol::id::{BlobId, BlobRef, JobId};
 use dmc_protocol::mesh::Input;
-use dmc_store::{Blobs, StoreError};
+use dmc_protocol::record::JobState;
+use dmc_store::{Blobs, Manifest, StoreError};
 use tracing::{info, warn};
 
 use crate::jobs::Stamp;
@@ -96,7 +99,11 @@ fn unreadable(input: &Path, error: &dyn std::error::Error) -> String {
 /// whole of it, chunk by chunk, from where it lies. `wanted`: the job cannot do without.
 pub fn hash(shared: Arc<Shared>, job: JobId, wanted: bool) {
     let tasks = shared.tasks.clone();
-    tasks.spawn(async move { list(&shared, job, wanted).await });
+    tasks.spawn(async move {
+        list(&shared, job, wanted).await;
+        // A short job may be over before its source is hashed.
+        unlist_unneeded(&shared).await;
+    });
 }
 
 /// [`hash`], and waits for it.
@@ -135,10 +142,10 @@ pub async fn list(shared: &Arc<Shared>, job: JobId, wanted: bool) {
 }
 
 /// A file's hash, and that peers may fetch it from where it lies. Waits while the disk is full.
-pub async fn known(shared: &Shared, input: &Path) -> Result<BlobRef, String> {
+pub async fn known(shared: &Arc<Shared>, input: &Path) -> Result<BlobRef, String> {
     loop {
-        let (blobs, path) = (shared.store.blobs.clone(), input.to_owned());
-        let known = tokio::task::spawn_blocking(move || add(&blobs, &path));
+        let (shared_, path) = (Arc::clone(shared), input.to_owned());
+        let known = tokio::task::spawn_blocking(move || add(&shared_, &path));
         match known.await {
             Ok(Ok(blob)) => return Ok(blob),
             Ok(Err(e)) if e.is_disk_full() && shared.jobs.wait_for_room(chain(&e)).await => {}
@@ -148,16 +155,65 @@ pub async fn known(shared: &Shared, input: &Path) -> Result<BlobRef, String> {
     }
 }
 
-fn add(blobs: &Blobs, path: &Path) -> Result<BlobRef, StoreError> {
-    let manifest = match blobs.find_external(path) {
-        Some(manifest) => manifest,
-        None => {
-            let manifest = blobs.hash_file(path)?;
-            blobs.add_external(manifest.clone(), path)?;
-            Arc::new(manifest)
+fn add(shared: &Shared, path: &Path) -> Result<BlobRef, StoreError> {
+    let blobs = &shared.store.blobs;
+    let of = |manifest: &Manifest| BlobRef { id: manifest.id, bytes: manifest.bytes };
+    {
+        let _one_at_a_time = shared.jobs.listing();
+        if let Some(manifest) = blobs.find_external(path) {
+            return Ok(of(&manifest));
         }
-    };
-    Ok(BlobRef { id: manifest.id, bytes: manifest.bytes })
+    }
+    let manifest = blobs.hash_file(path)?;
+    let blob = of(&manifest);
+    let _one_at_a_time = shared.jobs.listing();
+    blobs.add_external(manifest, path)?;
+    Ok(blob)
+}
+
+/// Peers may no longer fetch the sources that only jobs needed which are done. A failed or
+/// cancelled job keeps its own until it is removed: it may be tried again.
+///
+/// This looks at what there is, not at what just happened: a crash may have come between the end of
+/// a job and what follows from it, and a source may be listed after its job was over.
+pub async fn unlist_unneeded(shared: &Arc<Shared>) {
+    let told = shared.ask(|mesh, _| {
+        let jobs = || mesh.jobs().iter().map(|job| &job.record);
+        let done = jobs().filter(|job| job.state == JobState::Done).map(|job| job.id);
+        let brought = mesh.handovers().iter().map(|handed| &handed.record).filter(|handed| {
+            matches!(handed.state, HandedState::Over(HandedEnd::Published | HandedEnd::Delivered))
+        });
+        let done: BTreeSet<JobId> = done.chain(brought.map(|handed| handed.id)).collect();
+        let open = jobs().filter(|job| job.state != JobState::Done);
+        (done, open.filter_map(|job| Some(job.source?.id)).collect::<BTreeSet<BlobId>>())
+    });
+    let Some((done, open)) = told.await else { return };
+    let shared = Arc::clone(shared);
+    let unlisted = tokio::task::spawn_blocking(move || {
+        // Who asks for a job now finds its source after this, or not at all and lists it.
+        let _one_at_a_time = shared.jobs.listing();
+        let blobs = &shared.store.blobs;
+        let listed = blobs.externals();
+        if listed.is_empty() {
+            return;
+        }
+        let requests = shared.jobs.requests().into_iter();
+        let wanted = requests.filter(|request| !done.contains(&request.id));
+        let wanted: BTreeSet<PathBuf> = wanted
+            .map(|request| std::fs::canonicalize(&request.input.0).unwrap_or(request.input.0))
+            .collect();
+        for (id, path) in listed {
+            if !open.contains(&id)
+                && !wanted.contains(&path)
+                && let Err(e) = blobs.remove_external(id)
+            {
+                warn!("the source {} stays listed: {}", path.display(), chain(&e));
+            }
+        }
+    });
+    if let Err(stopped) = unlisted.await {
+        std::panic::resume_unwind(stopped.into_panic());
+    }
 }
 
 /// A peer asked for a part of a source, and it is not there any more as it was.

@@ -96,6 +96,12 @@ impl Blobs {
         files::remove_file(&self.external_path(id)).map(|_was_there| ())
     }
 
+    /// The source files that are served, and what blob each is.
+    pub fn externals(&self) -> Vec<(BlobId, PathBuf)> {
+        let externals = files::read(&self.0.externals);
+        externals.iter().map(|(id, external)| (*id, external.path.clone())).collect()
+    }
+
     /// The blob that the source file at `path` is known to be, if the file has not changed since:
     /// saves hashing it again.
     pub fn find_external(&self, path: &Path) -> Option<Arc<Manifest>> {

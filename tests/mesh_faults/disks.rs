@@ -39,7 +39,6 @@ fn a_full_disk_for_the_result_is_waited_for() {
         let mut mesh = Mesh::start(dir, 2, 200);
         let mut watch = Watch::new(&mesh);
         let asked = mesh.submit(0, &zoo::get("plain.mp4"), "film.mkv", LOSSLESS);
-        // Before that a job is refused, not begun, when its result will not fit.
         watch.until("the job runs", |_, line| line.contains(" starts "));
         mesh.hosts[0].fill("out");
         wait_for_waiting(&mut mesh, &asked.id.clone().unwrap());

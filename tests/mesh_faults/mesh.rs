@@ -126,13 +126,6 @@ impl Mesh {
         match job.status() {
             "finished_successful" => true,
             "to_do" | "in_progress" => false,
-            // That it will not fit is said before it begins; a person makes room and asks again.
-            "finished_with_errors" if was_refused_for_room(job) => {
-                let again = self.hosts[n].call(&["jobs", "retry", job.id()]);
-                assert!(again.ok(), "{again}");
-                println!("a job of h{n} did not fit at its beginning, and was asked for again");
-                false
-            }
             other => {
                 let shown = self.hosts[n].job(job.id());
                 panic!("a job of h{n} is {other}: {shown:#?}\n{}", self.hosts[n].tail())
@@ -194,13 +187,6 @@ impl Drop for Mesh {
             keep_evidence(&self.dir);
         }
     }
-}
-
-/// Whether a job ended before its first task because its result would not fit.
-fn was_refused_for_room(job: &Job) -> bool {
-    let errors = job.0["errors"].as_array().cloned().unwrap_or_default();
-    let room = |error: &serde_json::Value| error.as_str().is_some_and(|e| e.contains("room"));
-    job.0["tasks_total"] == 0 && !errors.is_empty() && errors.iter().all(room)
 }
 
 /// The ffmpeg and ffprobe processes of all hosts.

@@ -32,14 +32,21 @@ pub(crate) fn settings(place: &Place, options: AgentArgs) -> anyhow::Result<Sett
 }
 
 pub(crate) async fn run(place: &Place, options: AgentArgs) -> anyhow::Result<End> {
-    let mut running = agent::start(&place.data_dir, settings(place, options)?).await?;
+    // From the first moment: who stops an agent that is only starting gets the same clean end.
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let settings = settings(place, options)?;
+    let mut running = tokio::select! {
+        running = agent::start(&place.data_dir, settings) => running?,
+        _ = interrupt.recv() => return Ok(End::Done),
+        _ = terminate.recv() => return Ok(End::Done),
+    };
     if place.json {
         let api = running.api.to_string();
         show::json(&serde_json::json!({ "id": running.shared.me, "api": api }));
     }
-    let mut terminate = signal(SignalKind::terminate())?;
     let why = tokio::select! {
-        _ = tokio::signal::ctrl_c() => None,
+        _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
         why = running.ended() => Some(why),
     };

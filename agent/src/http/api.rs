@@ -18,6 +18,7 @@ use super::gather;
 use super::views::{JobView, PeerView, StatusView};
 use crate::intake::{self, Refusal, Wish};
 use crate::runtime::Shared;
+use crate::source;
 use crate::worker::chain;
 
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -206,6 +207,7 @@ async fn remove_job(State(shared): Agent, Path(id): Path<String>) -> Result<Stat
     let id = read_id(&id)?;
     shared.tell(Input::RemoveJob(id)).await;
     shared.jobs.remove(id).await.map_err(|e| Problem::from(Refusal::Store(e)))?;
+    source::unlist_unneeded(&shared).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

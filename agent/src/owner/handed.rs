@@ -20,7 +20,7 @@ use crate::worker::{chain, fetch_blob, release, room_for};
 use crate::{custody, intake};
 
 use super::join::{Ended, inode, is_published, proof_of, publish_result};
-use super::{Scene, scene, unlist_source};
+use super::{Scene, scene};
 
 /// How long the custodian may be out of reach before the fetch waits for its next word.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,7 +116,7 @@ pub async fn ended(shared: Arc<Shared>, job: JobId) {
     custody::end_token(&shared, job);
     unpin_result(&shared, job).await;
     shared.jobs.unload(job);
-    unlist_source(&shared, job).await;
+    source::unlist_unneeded(&shared).await;
 }
 
 /// What was fetched of a custodian's result goes.
