@@ -11,6 +11,8 @@ mod comparator;
 #[cfg(test)]
 mod fidelity;
 #[cfg(test)]
+mod membership;
+#[cfg(test)]
 mod mesh;
 #[cfg(test)]
 mod support;

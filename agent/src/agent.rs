@@ -23,7 +23,8 @@ use crate::discovery::Discovery;
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::{capability, leftovers, publish};
-use crate::net::{self, Net, NetEvent};
+use crate::members::{Change, Members, MembersError};
+use crate::net::{self, Gate, Net, NetEvent};
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
 use crate::{custody, http, identity, intake, owner, power, state, worker};
@@ -60,6 +61,9 @@ pub enum StartError {
     /// The state cannot be read.
     #[error(transparent)]
     Store(#[from] dmc_store::StoreError),
+    /// Who belongs to the mesh is not known.
+    #[error(transparent)]
+    Members(#[from] MembersError),
     /// No network.
     #[error(transparent)]
     Net(#[from] net::NetError),
@@ -99,7 +103,11 @@ impl Running {
     }
 }
 
-fn lock(data_dir: &Path) -> Result<File, StartError> {
+/// Takes a data directory for this process alone.
+///
+/// # Errors
+/// Another agent uses it, or it cannot be used.
+pub fn lock(data_dir: &Path) -> Result<File, StartError> {
     let failed = |source| StartError::DataDir { path: data_dir.to_owned(), source };
     std::fs::create_dir_all(data_dir).map_err(failed)?;
     let path = data_dir.join("lock");
@@ -268,29 +276,47 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let listener = http::bind(settings.api).await?;
     let (events, inbox) = runtime::channel();
     let (net_events, net_inbox) = mpsc::channel(CHANNEL);
-    let net = Net::start(key, &listen_addresses(&settings), store.blobs.clone(), net_events)?;
+    let (members, changes) = Members::open(
+        (me, key.clone()),
+        name_of(&settings),
+        store.kv.clone(),
+        Gate::default(),
+        settings.door,
+    )
+    .await?;
+    // The first slice of a door that is open: before anybody sees this agent.
+    members.tick().await?;
+    let net = Net::start(
+        key,
+        &listen_addresses(&settings),
+        store.blobs.clone(),
+        Arc::clone(&members),
+        net_events,
+    )?;
     for peer in &settings.peers {
         net.know(None, net::resolve(peer).await?).await;
     }
     let (port, net_inbox) = wait_for_port(net_inbox, &events).await;
     let name = name_of(&settings);
-    let discovery = discover(&settings, me, &name, port, &events);
+    let discovery = discover(&settings, &members, &name, port, &events);
     // The encoders are tried while peers are being found; after a restart their list is known.
     let known = tools.as_ref().and_then(|t| capability::cached(t, &data_dir.join(CAPABILITIES)));
     let was_known = known.is_some();
     let free = worker::usable_disk(&settings, &store, &data_dir);
     let info = describe(&settings, tools.as_ref(), known, &data_dir, free).await;
-    let parts = Parts { me, settings, data_dir, store, net, tools, jobs, room, info, stop };
+    let parts = Parts { me, settings, data_dir, store, net, members, tools, jobs, room, info, stop };
     let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
     runtime.restore().await?;
     let ended = tokio::spawn(runtime.run());
     forward(net_inbox, events.clone(), Event::Net);
+    forward_all(changes, events.clone());
     let api = http::serve(listener, Arc::clone(&shared))?;
     intake::resume(&shared).await;
     if was_known {
         prove_again(&shared);
     }
     info!(%name, id = %me, port, %api, "agent started");
+    info!("the door is {}", shared.members.door().text());
     Ok(Running { shared, api, events, ended, _lock: lock })
 }
 
@@ -321,7 +347,7 @@ async fn wait_for_port(
 
 fn discover(
     settings: &Settings,
-    me: dmc_protocol::id::AgentId,
+    members: &Members,
     name: &str,
     port: u16,
     events: &mpsc::Sender<Event>,
@@ -331,7 +357,7 @@ fn discover(
     }
     let (sightings, inbox) = mpsc::channel(CHANNEL);
     let port_mdns = Some(settings.discovery_port).filter(|port| *port != 0);
-    match Discovery::start(me, name, port, port_mdns, sightings) {
+    match Discovery::start(members.me(), name, port, port_mdns, members.door().open, sightings) {
         Ok(discovery) => {
             forward(inbox, events.clone(), Event::Sighting);
             Some(discovery)
@@ -341,6 +367,16 @@ fn discover(
             None
         }
     }
+}
+
+fn forward_all(mut from: mpsc::UnboundedReceiver<Change>, to: mpsc::Sender<Event>) {
+    tokio::spawn(async move {
+        while let Some(change) = from.recv().await {
+            if to.send(Event::Members(change)).await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 fn forward<T: Send + 'static>(

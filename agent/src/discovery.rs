@@ -17,8 +17,11 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// What discovery tells.
 #[derive(Debug)]
 pub enum Sighting {
-    /// An agent and where it can be reached; said again with more addresses.
-    Found(AgentId, Vec<SocketAddr>),
+    /// An agent and where it can be reached, and whether it says that its door is open; said again
+    /// with more addresses.
+    Found(AgentId, Vec<SocketAddr>, bool),
+    /// Another agent has this one's identity: its data directory was copied.
+    Twin(Vec<SocketAddr>),
     /// The agent withdrew its service, or it was not seen for a long time. No signal that it is
     /// gone: mDNS is no liveness signal.
     Withdrawn(AgentId),
@@ -32,7 +35,8 @@ pub struct DiscoveryError(#[from] mdns_sd::Error);
 /// The running announcement and search; ends with [`Discovery::stop`].
 pub struct Discovery {
     daemon: ServiceDaemon,
-    fullname: String,
+    service: ServiceInfo,
+    properties: Vec<(String, String)>,
 }
 
 /// Virtual bridges of containers and machines: their addresses reach nobody on the link.
@@ -49,6 +53,7 @@ impl Discovery {
         name: &str,
         port: u16,
         port_mdns: Option<u16>,
+        door_open: bool,
         sightings: mpsc::Sender<Sighting>,
     ) -> Result<Discovery, DiscoveryError> {
         let daemon = match port_mdns {
@@ -58,26 +63,47 @@ impl Discovery {
         daemon
             .disable_interface(IfKind::Predicate(IfPredicate::new(|nic| is_virtual(&nic.name))))?;
         daemon.set_ip_check_interval(1)?;
-        let (id, version) = (me.to_string(), WIRE_VERSION.to_string());
-        let properties = [("id", id.as_str()), ("version", version.as_str()), ("name", name)];
-        let host = format!("dmc-{}.local.", me.short().to_lowercase());
-        let mut service =
-            ServiceInfo::new(SERVICE, &id, &host, (), port, &properties[..])?.enable_addr_auto();
-        // The peer id is unique: nothing to probe for, and peers see us a second earlier.
-        service.set_requires_probe(false);
-        let fullname = service.get_fullname().to_owned();
-        daemon.register(service)?;
+        let run = format!("{:016x}", rand::random::<u64>());
+        let properties = [("id", me.to_string()), ("version", WIRE_VERSION.to_string())];
+        let properties = properties.into_iter().chain([
+            ("name", name.to_owned()),
+            ("run", run.clone()),
+            ("door", if door_open { "open" } else { "closed" }.to_owned()),
+        ]);
+        let properties: Vec<_> = properties.map(|(key, text)| (key.to_owned(), text)).collect();
+        let service = service_info(me, port, &properties)?;
+        daemon.register(service.clone())?;
         let events = daemon.browse(SERVICE)?;
         tokio::spawn(async move {
             while let Ok(event) = events.recv_async().await {
-                if let Some(sighting) = read(event, me)
+                if let Some(sighting) = read(event, me, &run)
                     && sightings.send(sighting).await.is_err()
                 {
                     return;
                 }
             }
         });
-        Ok(Discovery { daemon, fullname })
+        Ok(Discovery { daemon, service, properties })
+    }
+
+    /// Announces whether the door is open.
+    pub fn set_door(&mut self, me: AgentId, open: bool) {
+        let word = if open { "open" } else { "closed" };
+        let door = self.properties.iter_mut().find(|(key, _)| key == "door");
+        let Some((_, text)) = door.filter(|(_, text)| text != word) else { return };
+        word.clone_into(text);
+        match service_info(me, self.service.get_port(), &self.properties) {
+            Ok(service) => self.service = service,
+            Err(e) => return warn!("the state of the door cannot be announced: {e}"),
+        }
+        self.announce();
+    }
+
+    /// Announces this agent once more.
+    pub fn announce(&self) {
+        if let Err(e) = self.daemon.register(self.service.clone()) {
+            warn!("this agent cannot be announced: {e}");
+        }
     }
 
     /// Asks whether a peer whose connection was lost is still on the link.
@@ -88,7 +114,7 @@ impl Discovery {
     /// Withdraws the announcement.
     pub async fn stop(self) {
         let withdrawn = async {
-            if let Ok(done) = self.daemon.unregister(&self.fullname) {
+            if let Ok(done) = self.daemon.unregister(self.service.get_fullname()) {
                 let _ = done.recv_async().await;
             }
             if let Ok(done) = self.daemon.shutdown() {
@@ -101,25 +127,42 @@ impl Discovery {
     }
 }
 
-fn read(event: ServiceEvent, me: AgentId) -> Option<Sighting> {
+fn service_info(
+    me: AgentId,
+    port: u16,
+    properties: &[(String, String)],
+) -> Result<ServiceInfo, mdns_sd::Error> {
+    let host = format!("dmc-{}.local.", me.short().to_lowercase());
+    let properties: Vec<(&str, &str)> =
+        properties.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+    let service = ServiceInfo::new(SERVICE, &me.to_string(), &host, (), port, &properties[..])?;
+    let mut service = service.enable_addr_auto();
+    // The peer id is unique: nothing to probe for, and peers see us a second earlier.
+    service.set_requires_probe(false);
+    Ok(service)
+}
+
+fn read(event: ServiceEvent, me: AgentId, run: &str) -> Option<Sighting> {
     match event {
         ServiceEvent::ServiceResolved(service) => {
             let id: AgentId = service.get_property_val_str("id")?.parse().ok()?;
             let version = service.get_property_val_str("version")?;
-            if id == me {
-                return None;
-            }
-            if version != WIRE_VERSION.to_string() {
-                warn!(peer = %id.short(), "speaks version {version}, this agent {WIRE_VERSION}");
-                return None;
-            }
             let port = service.get_port();
             let ips: BTreeSet<IpAddr> =
                 service.get_addresses().iter().map(|ip| ip.to_ip_addr()).filter(usable).collect();
             let addresses: Vec<SocketAddr> =
                 ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+            if id == me {
+                let other = service.get_property_val_str("run").is_some_and(|theirs| theirs != run);
+                return other.then_some(Sighting::Twin(addresses));
+            }
+            if version != WIRE_VERSION.to_string() {
+                warn!(peer = %id.short(), "speaks version {version}, this agent {WIRE_VERSION}");
+                return None;
+            }
+            let open = service.get_property_val_str("door") == Some("open");
             debug!(peer = %id.short(), ?addresses, "seen by mDNS");
-            Some(Sighting::Found(id, addresses))
+            Some(Sighting::Found(id, addresses, open))
         }
         ServiceEvent::ServiceRemoved(_, fullname) => {
             let id = fullname.split('.').next()?.parse().ok()?;

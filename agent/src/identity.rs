@@ -71,6 +71,20 @@ pub fn load_or_create(data_dir: &Path) -> Result<Keypair, IdentityError> {
     }
 }
 
+/// Forgets the key: the next start makes another one.
+///
+/// # Errors
+/// The file cannot be removed.
+pub fn remove(data_dir: &Path) -> Result<(), IdentityError> {
+    let path = data_dir.join("identity.key");
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(IdentityError::Io { action: "remove", path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file that only its owner may read: temporary name, fsync, rename.
 pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temp = path.with_extension("tmp");

@@ -2,6 +2,7 @@
 //! [`full`]: what it does while the disk is full; [`stopping`]: how it ends.
 
 mod full;
+mod membership;
 mod stopping;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 use dmc_protocol::id::{AgentId, AttemptId, BlobId, JobId};
 use dmc_protocol::media::WorkClass;
 use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
-use dmc_protocol::message::AgentInfo;
+use dmc_protocol::message::{AgentInfo, Message};
 use dmc_protocol::time::Time;
 use dmc_store::{BATCH_BYTES_MAX, Batch, Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
@@ -27,8 +28,10 @@ use crate::intact::{self, Seen};
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::verify::Checked;
+use crate::members::{Change, Members};
 use crate::net::{Net, NetEvent};
 use crate::room::Room;
+pub use membership::Asked;
 use stopping::Stopping;
 
 use crate::{custody, owner, power, source, state, worker};
@@ -41,6 +44,10 @@ const INPUTS_PER_COMMIT: usize = 256;
 const COMMIT_BYTES: usize = BATCH_BYTES_MAX / 2;
 /// How often uptime and power are told.
 const UPTIME_STEP_S: u64 = 60;
+/// Answers of strangers that wait for a person.
+const ASKED: usize = 64;
+/// How often the door is looked at.
+const DOOR_TICK: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(120);
 
@@ -55,6 +62,8 @@ pub enum Event {
     Net(NetEvent),
     /// From discovery.
     Sighting(Sighting),
+    /// Who belongs to the mesh has changed.
+    Members(Change),
     /// From the API.
     Ask(Question),
     /// Stop: answered when everything is flushed.
@@ -73,6 +82,12 @@ pub struct Shared {
     pub store: Store,
     /// The network.
     pub net: Net,
+    /// Who belongs to the mesh.
+    pub members: Arc<Members>,
+    /// Another agent with this one's identity was seen, there.
+    pub twin: Mutex<Option<String>>,
+    /// What came of asking strangers to join.
+    pub asked: broadcast::Sender<Asked>,
     /// ffmpeg, when there is one.
     pub tools: Option<Tools>,
     /// What persons asked for.
@@ -135,10 +150,14 @@ impl Shared {
     /// Discovery saw a peer, or saw it go.
     async fn seen(&self, sighting: Sighting) {
         match sighting {
-            Sighting::Found(peer, addresses) => {
+            Sighting::Found(peer, addresses, open) => {
                 self.met(peer, addresses.iter().copied());
-                self.net.know(Some(peer), addresses).await;
+                self.members.saw(peer, open);
+                if self.members.may_dial(peer) {
+                    self.net.know(Some(peer), addresses).await;
+                }
             }
+            Sighting::Twin(_) => {} // the loop's own
             Sighting::Withdrawn(peer) => self.net.forget(peer).await,
         }
     }
@@ -188,6 +207,7 @@ pub struct Runtime {
     asked: Vec<Question>,
     stop_asked: Option<Stop>,
     stopping: Option<Stopping>,
+    door_was_open: bool,
 }
 
 /// Answered when everything is flushed.
@@ -205,6 +225,8 @@ pub struct Parts {
     pub store: Store,
     /// The network.
     pub net: Net,
+    /// Who belongs to the mesh.
+    pub members: Arc<Members>,
     /// ffmpeg, when there is one.
     pub tools: Option<Tools>,
     /// What persons asked for.
@@ -237,6 +259,9 @@ impl Runtime {
             data_dir: parts.data_dir,
             store: parts.store,
             net: parts.net,
+            members: parts.members,
+            twin: Mutex::default(),
+            asked: broadcast::channel(ASKED).0,
             tools: parts.tools,
             jobs: parts.jobs,
             room: parts.room,
@@ -261,6 +286,7 @@ impl Runtime {
             asked: Vec::new(),
             stop_asked: None,
             stopping: None,
+            door_was_open: false,
         };
         (runtime, shared)
     }
@@ -271,7 +297,9 @@ impl Runtime {
         let info = self.shared.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let inputs = [Input::Restore(records), Input::Local(info), Input::Tick];
         let now = self.shared.now();
-        let outputs = inputs.into_iter().flat_map(|input| self.mesh.handle(now, input)).collect();
+        let mut outputs: Vec<Output> =
+            inputs.into_iter().flat_map(|input| self.mesh.handle(now, input)).collect();
+        outputs.extend(self.part_from_former());
         // What is left when a stop was asked for meanwhile is decided again at the next start.
         self.perform(outputs).await.map(|_left| ())
     }
@@ -287,7 +315,8 @@ impl Runtime {
     async fn turn(mut self) -> Result<(), StoreError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut swept = Instant::now();
+        let (mut swept, mut doors) = (Instant::now(), Instant::now());
+        self.tick_door().await;
         loop {
             let mut outputs = Vec::new();
             let first = match self.deferred.pop_front() {
@@ -319,6 +348,10 @@ impl Runtime {
             if swept.elapsed() > SWEEP_EVERY {
                 swept = Instant::now();
                 self.sweep();
+            }
+            if doors.elapsed() > DOOR_TICK {
+                doors = Instant::now();
+                self.tick_door().await;
             }
         }
     }
@@ -352,7 +385,16 @@ impl Runtime {
         match event {
             Event::Input(input) => outputs.extend(self.mesh.handle(now, input)),
             Event::Net(event) => self.on_net(event, outputs),
+            Event::Sighting(Sighting::Twin(addresses)) => {
+                if self.shared.note_twin(&addresses)
+                    && let Some(discovery) = &self.discovery
+                {
+                    // So that it hears of this one, too.
+                    discovery.announce();
+                }
+            }
             Event::Sighting(sighting) => self.shared.seen(sighting).await,
+            Event::Members(change) => self.on_members(change, outputs).await,
             Event::Ask(question) => self.asked.push(question),
             Event::Stop(done) => self.stop_asked = Some(done),
         }
@@ -362,6 +404,7 @@ impl Runtime {
         let now = self.shared.now();
         let input = match event {
             NetEvent::Up(peer) => {
+                self.greet(peer, outputs);
                 info!(peer = %self.mesh.name_of(peer), "connected");
                 Input::PeerUp(peer)
             }
@@ -372,7 +415,15 @@ impl Runtime {
                 }
                 Input::PeerDown(peer)
             }
+            NetEvent::Message(from, Message::Roster { digest, facts }) => {
+                return self.on_roster(from, digest, facts);
+            }
+            // What waited in the queue when its sender was evicted.
+            NetEvent::Message(from, _) if !self.shared.members.gate().admits(from) => return,
             NetEvent::Message(from, message) => Input::Received { from, message },
+            NetEvent::Asked(peer, code, outcome) => {
+                return membership::asked(&self.shared, peer, code, outcome);
+            }
             NetEvent::Reached(peer, addr) => return self.shared.met(peer, [addr]),
             NetEvent::Listening(addr) => return self.shared.listens(addr, true),
             NetEvent::NotListening(addr) => return self.shared.listens(addr, false),

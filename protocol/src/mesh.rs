@@ -13,6 +13,7 @@
 //! that this agent gave away, [`custody`] those that it keeps for others.
 
 pub mod custody;
+mod evict;
 pub mod handover;
 pub mod jobs;
 pub mod leases;
@@ -62,6 +63,8 @@ pub enum Input {
     PeerUp(AgentId),
     /// The last control stream to the peer closed.
     PeerDown(AgentId),
+    /// The peer is not a member of the mesh any more: what ties the two agents goes.
+    Evicted(AgentId),
     /// The peer said this. It passed [`Message::check`].
     Received {
         /// Who said it: the authenticated other end of the stream.
@@ -455,6 +458,7 @@ impl Mesh {
             Input::StopNow => self.on_stop_now(out),
             Input::PeerUp(peer) => self.on_peer_up(now, peer, out),
             Input::PeerDown(peer) => self.on_peer_down(now, peer),
+            Input::Evicted(peer) => self.on_evicted(now, peer, out),
             Input::Received { from, message } => self.on_message(now, from, message, out),
             Input::AddJob { job, priority, source, tasks } => {
                 self.on_add_job(now, job, priority, source, tasks, out);
@@ -518,6 +522,8 @@ impl Mesh {
             }
             Message::Custody { held } => self.on_custody(now, from, held, out),
             Message::Release { job, epoch } => self.on_release(from, job, epoch, out),
+            // Who belongs to the mesh is decided before the core hears anything.
+            Message::Roster { .. } => {}
         }
     }
 

@@ -14,6 +14,7 @@ use crate::config::{
 };
 use crate::handover::{CustodyReport, HandedJob};
 use crate::id::{AttemptId, BlobRef, JobId, TaskId};
+use crate::roster::{FACTS_PER_MESSAGE, Fact};
 use crate::media::{Capabilities, Encoder, TaskInput, TaskSpec, WorkClass};
 
 /// What an agent says of itself, at connect and whenever it changes.
@@ -266,6 +267,14 @@ pub enum Message {
         /// The newest fence that this is said of.
         epoch: u32,
     },
+    /// Who belongs to the mesh. Without facts: said at connect, and answered with all facts when
+    /// the digests differ. With facts: they are added, and new ones are told on.
+    Roster {
+        /// [`Roster::digest`](crate::roster::Roster::digest) of the sender.
+        digest: [u8; 32],
+        /// At most [`FACTS_PER_MESSAGE`].
+        facts: Vec<Fact>,
+    },
 }
 
 impl Message {
@@ -297,6 +306,7 @@ impl Message {
                 held.len() <= CUSTODY_REPORTS_MAX
                     && held.iter().all(|(_, _, report)| report.is_bounded())
             }
+            Message::Roster { facts, .. } => facts.len() <= FACTS_PER_MESSAGE,
             Message::Release { .. }
             | Message::Decline { .. }
             | Message::Done { .. }
@@ -322,6 +332,7 @@ impl Message {
             Message::HandOver { .. } => "hand-over",
             Message::Custody { .. } => "custody",
             Message::Release { .. } => "release",
+            Message::Roster { .. } => "roster",
         }
     }
 }

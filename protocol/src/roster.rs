@@ -248,6 +248,11 @@ impl Roster {
         }
     }
 
+    /// Whether a claim is known.
+    pub fn contains(&self, claim: &Claim) -> bool {
+        self.claims.contains_key(claim)
+    }
+
     /// All facts, in the order of their claims.
     pub fn facts(&self) -> impl Iterator<Item = Fact> {
         let facts = self.claims.iter();
@@ -307,10 +312,26 @@ impl Roster {
     pub fn members(&self, me: AgentId) -> BTreeSet<AgentId> {
         let ever = self.ever(me);
         let evicted = self.evicted_of(&ever);
+        self.connected(me, &ever, &evicted)
+    }
+
+    fn connected(
+        &self,
+        me: AgentId,
+        ever: &BTreeSet<AgentId>,
+        evicted: &BTreeSet<AgentId>,
+    ) -> BTreeSet<AgentId> {
         // Nobody is kept who never belonged here.
         let is_here = |agent: &AgentId| ever.contains(agent) && !evicted.contains(agent);
         let edges = self.claims().flat_map(|claim| claim.consent().into_iter().chain(claim.kept()));
         reach(me, edges.filter(|(a, b)| is_here(a) && is_here(b)))
+    }
+
+    /// The mesh as this agent would see it if somebody were evicted without keeping anybody.
+    pub fn members_without(&self, me: AgentId, peer: AgentId) -> BTreeSet<AgentId> {
+        let mut evicted = self.evicted(me);
+        evicted.insert(peer);
+        self.connected(me, &self.ever(me), &evicted)
     }
 
     /// The mesh's name: the smallest of the names that its agents gave their meshes of one. It stays

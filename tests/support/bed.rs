@@ -84,6 +84,21 @@ impl Bed {
         bed
     }
 
+    /// Starts one more agent, which looks for the others by mDNS, and does not wait for it to meet
+    /// anybody; its number.
+    pub fn add(&mut self, change: impl Fn(&mut Command)) -> usize {
+        let n = self.agents.len();
+        let name = format!("agent-{n}");
+        let data = self.dir.path().join(&name);
+        fs::create_dir_all(&data).unwrap();
+        let mut command = dmc(&data, self.discovery_port);
+        command.args(["agent", "--name", &name, "--api", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+        change(&mut command);
+        self.launch(name, data, command);
+        self.wait_for_peers(n, 0);
+        n
+    }
+
     fn launch(&mut self, name: String, data: PathBuf, command: Command) {
         let log = self.dir.path().join(format!("{name}.log"));
         self.agents.push(Agent { name, data, log, command, child: None });

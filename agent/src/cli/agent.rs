@@ -1,12 +1,12 @@
 //! `dmc agent`.
 
 use dmc_agent::agent::{self, Running};
-use dmc_agent::config::{Door, Settings};
+use dmc_agent::config::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::AgentArgs;
 use super::client::Place;
-use super::{End, Usage, show};
+use super::{End, show};
 
 /// The command line wins over the file and the environment.
 pub(crate) fn settings(place: &Place, options: AgentArgs) -> anyhow::Result<Settings> {
@@ -22,12 +22,6 @@ pub(crate) fn settings(place: &Place, options: AgentArgs) -> anyhow::Result<Sett
     settings.slots = options.slots.unwrap_or(settings.slots);
     settings.door = options.door.unwrap_or(settings.door);
     settings.discovery &= !options.no_discovery;
-    if settings.door == Door::Closed {
-        // Better said than ignored: the person would believe to be safe.
-        let why = "the door cannot be closed yet: every agent that reaches this one is a member; \
-                   bind --listen to a network that you trust, or block the port";
-        return Err(Usage(why.to_owned()).into());
-    }
     Ok(settings)
 }
 

@@ -61,6 +61,11 @@ pub(crate) enum Command {
     Fetch(FetchArgs),
     /// List the agents that this one knows.
     Peers,
+    /// Show and change who belongs to the mesh.
+    Mesh {
+        #[command(subcommand)]
+        command: Option<MeshCommand>,
+    },
     /// Finish what runs here and take nothing new.
     Pause,
     /// Take new work again.
@@ -180,6 +185,60 @@ pub(crate) enum JobsCommand {
     TakeBack { id: String },
     /// Forget a job that is over.
     Remove { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeshCommand {
+    /// The members, the door, and who was refused.
+    Status,
+    /// Let agents on this link join by themselves; theirs must be open as well.
+    Open {
+        /// For how long, as in 90s or 5m.
+        #[arg(long = "for", value_name = "TIME", default_value = "2m")]
+        time: Time,
+        /// Let more than one agent join.
+        #[arg(long)]
+        many: bool,
+    },
+    /// Let nobody join by itself any more; a code that was given out is void.
+    Close,
+    /// Print a code with which one agent can join, once, within ten minutes.
+    Invite,
+    /// Join the mesh of the agent that made this code.
+    Join {
+        /// What `dmc mesh invite` printed there.
+        code: String,
+        /// Where that agent is (HOST:PORT), when it is not found by itself.
+        #[arg(long, value_name = "ADDR")]
+        peer: Option<String>,
+    },
+    /// Remove an agent for ever; its key never comes back.
+    Evict {
+        /// Name or id.
+        peer: String,
+        /// Remove those as well that joined through it and that nobody else vouches for.
+        #[arg(long)]
+        with_joined: bool,
+    },
+    /// Leave the mesh: the agent becomes a new one (it must not run meanwhile).
+    Reset {
+        /// It is really wanted.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// A time as people write it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Time(pub std::time::Duration);
+
+impl std::str::FromStr for Time {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Time, String> {
+        let bad = || format!("`{text}` is not a time; write it as in 90s, 5m or 1h");
+        let time: jiff::SignedDuration = text.parse().map_err(|_| bad())?;
+        time.try_into().map(Time).map_err(|_| bad())
+    }
 }
 
 #[derive(Debug, Subcommand)]

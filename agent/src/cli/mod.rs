@@ -7,6 +7,7 @@ mod convert;
 mod doctor;
 mod fetch;
 mod jobs;
+mod mesh;
 mod peers;
 mod presets;
 mod progress;
@@ -107,6 +108,7 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Status { id: None } => peers::status(&Client::connect(&place).await?).await,
         Command::Fetch(options) => fetch::run(&Client::connect(&place).await?, options).await,
         Command::Peers => peers::run(&Client::connect(&place).await?).await,
+        Command::Mesh { command } => mesh::run(&place, command).await,
         Command::Pause => peers::pause(&Client::connect(&place).await?, true).await,
         Command::Resume => peers::pause(&Client::connect(&place).await?, false).await,
         Command::Presets { command } => presets::run(&place, command),

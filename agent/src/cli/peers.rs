@@ -61,6 +61,9 @@ fn print(client: &Client, status: &StatusView) {
         };
         line("keeps", format!("{size} for {name}{since}: {}", kept.label));
     }
+    for trouble in &status.trouble {
+        line("trouble", trouble.clone());
+    }
     if let Some(why) = &status.waiting {
         line("waits", show::clean(why));
     }

@@ -60,3 +60,8 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) {
         print(&mut row.iter().map(String::as_str));
     }
 }
+
+/// Advice beside what was asked for: it does not get into a pipe.
+pub(crate) fn note(text: &str) {
+    error(text);
+}

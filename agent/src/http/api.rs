@@ -36,8 +36,14 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
         Problem { detail: detail.into(), usage: false, status: status.as_u16() }
+    }
+
+    /// The request cannot mean anything.
+    pub(super) fn usage(detail: impl Into<String>) -> Problem {
+        let status = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
+        Problem { detail: detail.into(), usage: true, status }
     }
 
     fn no_job(id: &str) -> Problem {
@@ -78,6 +84,7 @@ pub(super) fn routes(shared: Arc<Shared>, token: String, addr: SocketAddr) -> Ro
         .route("/api/v1/jobs/{id}/file", get(job_file))
         .route("/api/v1/pause", post(pause))
         .route("/api/v1/resume", post(resume))
+        .merge(super::mesh::routes())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(guard, admit))
         .with_state(shared)
@@ -118,7 +125,7 @@ impl Guard {
     }
 }
 
-fn stopping() -> Problem {
+pub(super) fn stopping() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping")
 }
 

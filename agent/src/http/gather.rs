@@ -56,7 +56,8 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
         free_disk_bytes: info.free_disk_bytes,
         kept,
         waiting: shared.room.state().or_else(|| no_room.then(|| NO_ROOM.to_owned())),
-        door: "open: every agent on the link is a member".to_owned(),
+        door: shared.members.door().text(),
+        trouble: super::mesh::trouble(shared),
     })
 }
 

@@ -4,6 +4,7 @@ mod api;
 mod gather;
 mod handed;
 mod held;
+pub mod mesh;
 pub mod views;
 
 use std::net::SocketAddr;

@@ -36,8 +36,11 @@ pub struct StatusView {
     /// Why it does nothing new, or nothing for others.
     #[serde(default)]
     pub waiting: Option<String>,
-    /// Who may join: every agent on the link, for now.
+    /// Who may join.
     pub door: String,
+    /// What is wrong with this agent's place in the mesh.
+    #[serde(default)]
+    pub trouble: Vec<String>,
 }
 
 /// A peer.

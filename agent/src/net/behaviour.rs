@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dmc_protocol::codec;
@@ -14,15 +15,17 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::dialer::{Dialer, Target};
+use super::admission::Gate;
 use super::heard::Heard;
 use super::links::{self, Links};
 use super::serving::{Refused, Serving};
-use super::{NetError, NetEvent, admission, agent, blobs, control, multiaddr, socket_addr};
+use super::{NetError, NetEvent, admission, agent, blobs, control, join, multiaddr, socket_addr};
+use crate::members::{Code, Members};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pings find dead connections that have a living one beside them; the rest is found sooner by the
@@ -32,11 +35,19 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is not made within this time is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DIAL_TICK: Duration = Duration::from_millis(250);
+/// Strangers that are joined at a time.
+const JOINS_MAX: usize = 8;
+/// How long a stranger may stay connected without joining.
+pub(super) const STRANGER_TIME: Duration = Duration::from_secs(20);
+/// How long what is said to somebody who is expelled has to leave.
+pub(super) const EXPEL_TIME: Duration = Duration::from_millis(500);
 /// Frames that may wait for a slow peer before its stream is given up.
 const OUTBOX: usize = 1_024;
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    /// First: what it does not let in gets no further.
+    admission: admission::Behaviour,
     pub(super) streams: libp2p_stream::Behaviour,
     ping: ping::Behaviour,
 }
@@ -50,26 +61,31 @@ pub(super) enum Command {
     StreamUp { peer: AgentId, outbox: mpsc::Sender<Vec<u8>>, number: oneshot::Sender<u64> },
     StreamDown { peer: AgentId, number: u64 },
     Disconnect { peer: PeerId },
+    Expel { peer: AgentId },
+    Asked { peer: PeerId, id: AgentId, code: Option<Code>, outcome: Result<(), join::JoinError> },
     Close { done: oneshot::Sender<()> },
 }
 
 /// The swarm and what belongs to it; consumed by [`Node::run`].
 pub(super) struct Node {
-    swarm: Swarm<Behaviour>,
-    dialer: Dialer,
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) dialer: Dialer,
     links: Links,
-    heard: Heard,
+    pub(super) heard: Heard,
     refused: Refused,
     serving: Serving,
     control_streams: libp2p_stream::IncomingStreams,
     blob_streams: libp2p_stream::IncomingStreams,
-    outboxes: BTreeMap<AgentId, BTreeMap<u64, mpsc::Sender<Vec<u8>>>>,
+    join_streams: libp2p_stream::IncomingStreams,
+    pub(super) joining: Arc<Semaphore>,
+    pub(super) members: Arc<Members>,
+    pub(super) outboxes: BTreeMap<AgentId, BTreeMap<u64, mpsc::Sender<Vec<u8>>>>,
     numbers: u64,
     blobs: Blobs,
     events: mpsc::Sender<NetEvent>,
     /// Events that wait for room: this task must never wait for the runtime, which waits for it.
-    pending: VecDeque<NetEvent>,
-    commands: mpsc::Sender<Command>,
+    pub(super) pending: VecDeque<NetEvent>,
+    pub(super) commands: mpsc::Sender<Command>,
     inbox: mpsc::Receiver<Command>,
 }
 
@@ -77,13 +93,13 @@ impl Node {
     pub(super) fn new(
         key: Keypair,
         listen: &[SocketAddr],
-        blobs: Blobs,
+        (blobs, members): (Blobs, Arc<Members>),
         events: mpsc::Sender<NetEvent>,
         commands: mpsc::Sender<Command>,
         inbox: mpsc::Receiver<Command>,
         (heard, refused): (Heard, Refused),
     ) -> Result<Node, NetError> {
-        let mut swarm = build_swarm(key)?;
+        let mut swarm = build_swarm(key, members.gate().clone())?;
         for addr in listen {
             let reason = |e: &dyn std::error::Error| e.to_string();
             swarm
@@ -94,6 +110,7 @@ impl Node {
         let setup = |e: libp2p_stream::AlreadyRegistered| NetError::Setup(e.to_string());
         let control_streams = streams.accept(control::CONTROL).map_err(setup)?;
         let blob_streams = streams.accept(blobs::BLOB).map_err(setup)?;
+        let join_streams = streams.accept(join::JOIN).map_err(setup)?;
         let dialer = Dialer::new(*swarm.local_peer_id());
         let outboxes = BTreeMap::new();
         Ok(Node {
@@ -105,6 +122,9 @@ impl Node {
             serving: Serving::default(),
             control_streams,
             blob_streams,
+            join_streams,
+            joining: Arc::new(Semaphore::new(JOINS_MAX)),
+            members,
             outboxes,
             numbers: 0,
             blobs,
@@ -134,6 +154,7 @@ impl Node {
                 event = self.swarm.select_next_some() => self.on_swarm(event),
                 Some((peer, stream)) = self.control_streams.next() => self.accept_control(peer, stream),
                 Some((peer, stream)) = self.blob_streams.next() => self.accept_blobs(peer, stream),
+                Some((peer, stream)) = self.join_streams.next() => self.accept_join(peer, stream),
                 command = self.inbox.recv() => match command {
                     Some(Command::Close { done }) => return self.close(done).await,
                     Some(command) => self.on_command(command),
@@ -156,6 +177,7 @@ impl Node {
                 self.numbers += 1;
                 self.outboxes.entry(peer).or_default().insert(self.numbers, outbox);
                 self.heard.touch(peer);
+                self.dialer.is_well(peer);
                 // Also when an older stream is registered: that one may be dead, and what was
                 // said on it lost.
                 self.pending.push_back(NetEvent::Up(peer));
@@ -165,6 +187,8 @@ impl Node {
             Command::Disconnect { peer } => {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
+            Command::Expel { peer } => self.expel(peer),
+            Command::Asked { peer, id, code, outcome } => self.on_asked(peer, id, code, outcome),
             Command::Close { .. } => {} // handled by the loop
         }
     }
@@ -262,11 +286,8 @@ impl Node {
     }
 
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else {
-            info!(%peer, "refused: not a member of the mesh");
-            let _ = self.swarm.disconnect_peer_id(peer);
-            return;
-        };
+        // Others are not let in as far as this.
+        let Some(id) = agent(&peer) else { return };
         let now = Instant::now();
         let (dialled, local) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => {
@@ -281,12 +302,22 @@ impl Node {
             self.swarm.close_connection(dead);
         }
         self.dialer.connected(now, peer, dialled);
+        if !self.members.gate().admits(id) {
+            self.watch_stranger(peer, id);
+        }
         let Some(address) = dialled else {
             return; // the dialling side opens the control stream
         };
         if let Some(addr) = socket_addr(address) {
             self.pending.push_back(NetEvent::Reached(id, addr));
         }
+        match self.members.gate().admits(id) {
+            true => self.open_control(peer, id),
+            false => self.ask_to_join(peer, id),
+        }
+    }
+
+    pub(super) fn open_control(&self, peer: PeerId, id: AgentId) {
         let (streams, events, commands) =
             (self.streams(), self.events.clone(), self.commands.clone());
         let ears = (self.heard.clone(), self.refused.clone());
@@ -301,8 +332,14 @@ impl Node {
         });
     }
 
+    /// The agent behind a connection, if it may use more than the join protocol. Checked for every
+    /// stream: a connection may be older than an eviction.
+    fn member(&self, peer: PeerId) -> Option<AgentId> {
+        agent(&peer).filter(|id| self.members.gate().admits(*id))
+    }
+
     fn accept_control(&self, peer: PeerId, mut stream: Stream) {
-        let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else { return };
+        let Some(id) = self.member(peer) else { return };
         let (events, commands) = (self.events.clone(), self.commands.clone());
         let ears = (self.heard.clone(), self.refused.clone());
         tokio::spawn(async move {
@@ -313,7 +350,7 @@ impl Node {
     }
 
     fn accept_blobs(&mut self, peer: PeerId, stream: Stream) {
-        let Some(id) = agent(&peer).filter(|id| admission::admits(*id)) else { return };
+        let Some(id) = self.member(peer) else { return };
         let Some(place) = self.serving.place(id) else {
             return debug!(%peer, "a blob stream is refused: too many are open");
         };
@@ -370,7 +407,7 @@ impl Node {
     }
 }
 
-pub(super) fn build_swarm(key: Keypair) -> Result<Swarm<Behaviour>, NetError> {
+pub(super) fn build_swarm(key: Keypair, gate: Gate) -> Result<Swarm<Behaviour>, NetError> {
     let setup = |e: &dyn std::fmt::Display| NetError::Setup(e.to_string());
     let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
     let swarm = SwarmBuilder::with_existing_identity(key)
@@ -378,6 +415,7 @@ pub(super) fn build_swarm(key: Keypair) -> Result<Swarm<Behaviour>, NetError> {
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .map_err(|e| setup(&e))?
         .with_behaviour(|_| Behaviour {
+            admission: admission::Behaviour::new(gate),
             streams: libp2p_stream::Behaviour::new(),
             ping: ping::Behaviour::new(ping),
         })

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::control::{read_frame_up_to, write_frame};
 use super::heard::Heard;
-use super::{Net, admission};
+use super::Net;
 
 /// The protocol's name in libp2p's negotiation.
 pub(super) const BLOB: StreamProtocol = StreamProtocol::new("/dmc/blob/1");
@@ -241,7 +241,7 @@ impl Net {
             return Ok(());
         }
         let peer = crate::identity::peer_id(from)
-            .filter(|_| admission::admits(from))
+            .filter(|_| self.members.gate().admits(from))
             .ok_or_else(|| FetchError::Unreachable("not a member".to_owned()))?;
         let mut first = self.open_blob_stream(peer).await?;
         let manifest = fetch_manifest(&mut first, blob, self.times.part).await?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dmc_protocol::id::AgentId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
@@ -45,6 +46,8 @@ struct Entry {
     /// Since when it is not connected.
     lost: Instant,
     delay: Duration,
+    /// Whether the connection that it has, or had last, was of use.
+    well: bool,
     /// When it is dialled next, and when it was last.
     next: Instant,
     dialled: Option<Instant>,
@@ -58,6 +61,7 @@ impl Entry {
             withdrawn: false,
             lost: now,
             delay: FIRST_DELAY,
+            well: false,
             next,
             dialled: None,
         }
@@ -110,19 +114,27 @@ impl Dialer {
             }
             return;
         };
+        let wait = self.politeness(peer);
+        if let Some(entry) = self.enter(now, peer, addresses) {
+            entry.withdrawn = false;
+            entry.hurry(now, wait);
+        }
+    }
+
+    /// Keeps addresses of a peer; `None` when the book is full.
+    fn enter(&mut self, now: Instant, peer: PeerId, found: Vec<Multiaddr>) -> Option<&mut Entry> {
         let (target, wait) = (Target::Peer(peer), self.politeness(peer));
         if self.entries.len() >= ENTRIES_MAX && !self.entries.contains_key(&target) {
-            return;
+            return None;
         }
         let entry = self.entries.entry(target);
         let entry = entry.or_insert_with(|| Entry::new(now, now + wait, false));
-        entry.withdrawn = false;
         // The newest last: the oldest go first.
-        entry.addresses.retain(|known| !addresses.contains(known));
-        entry.addresses.extend(addresses);
+        entry.addresses.retain(|known| !found.contains(known));
+        entry.addresses.extend(found);
         let too_many = entry.addresses.len().saturating_sub(ADDRESSES_MAX);
         entry.addresses.drain(..too_many);
-        entry.hurry(now, wait);
+        Some(entry)
     }
 
     fn politeness(&self, peer: PeerId) -> Duration {
@@ -151,15 +163,32 @@ impl Dialer {
         if let Some(address) = dialled {
             let bare = without_peer(address);
             let permanent = self.entries.remove(&Target::Address(bare.clone())).is_some();
-            self.know(now, Some(peer), vec![bare]);
-            if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
+            if let Some(entry) = self.enter(now, peer, vec![bare]) {
                 entry.permanent |= permanent;
             }
         }
+    }
+
+    /// The connection is of use: the peer speaks with us.
+    pub(super) fn is_well(&mut self, peer: AgentId) {
+        let Some(peer) = crate::identity::peer_id(peer) else { return };
         if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
-            entry.delay = FIRST_DELAY;
-            entry.dialled = None;
+            (entry.well, entry.delay, entry.dialled) = (true, FIRST_DELAY, None);
         }
+    }
+
+    /// The peer does not want to speak with us: it is tried again rarely, until there is a sign
+    /// that it may want to.
+    pub(super) fn is_refused(&mut self, now: Instant, peer: PeerId) {
+        if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
+            entry.delay = LONGEST_DELAY;
+            entry.next = now + spread(&mut self.noise, LONGEST_DELAY);
+        }
+    }
+
+    /// The peer is none any more.
+    pub(super) fn drop_peer(&mut self, peer: PeerId) {
+        self.entries.remove(&Target::Peer(peer));
     }
 
     /// The last connection closed: dial again, soon and then ever more rarely.
@@ -167,8 +196,10 @@ impl Dialer {
         self.connected.remove(&peer);
         let wait = self.politeness(peer) + spread(&mut self.noise, FIRST_DELAY / 2);
         if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
-            entry.lost = now;
-            entry.next = now + wait;
+            // One that shuts us out at once is not dialled again at once.
+            if std::mem::take(&mut entry.well) {
+                (entry.lost, entry.next) = (now, now + wait);
+            }
         }
     }
 

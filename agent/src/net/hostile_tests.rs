@@ -1,10 +1,12 @@
 //! Fetching from peers that do not behave, over the loopback interface.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dmc_protocol::codec;
 use dmc_protocol::id::{AgentId, BlobRef};
-use dmc_store::{BlobLimits, Blobs, CHUNK_BYTES, Manifest};
+use dmc_store::{BlobLimits, Blobs, CHUNK_BYTES, Kv, Manifest};
 use futures::{AsyncWriteExt, StreamExt};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{Stream, SwarmEvent};
@@ -14,7 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::behaviour::build_swarm;
 use super::blobs::{BLOB, FetchError, Request, Times};
 use super::control::{self, CONTROL, read_frame_up_to, write_frame};
-use super::{Net, NetEvent, agent, socket_addr};
+use super::{Gate, Net, NetEvent, agent, socket_addr};
+use crate::config::Door;
+use crate::members::Members;
 
 /// How a peer does not behave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,7 +51,9 @@ fn content() -> Vec<u8> {
 async fn hostile(manner: Manner) -> (AgentId, std::net::SocketAddr) {
     let key = Keypair::generate_ed25519();
     let id = agent(&key.public().to_peer_id()).unwrap();
-    let mut swarm = build_swarm(key).unwrap();
+    let gate = Gate::default();
+    gate.set_joining(true);
+    let mut swarm = build_swarm(key, gate).unwrap();
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     let mut streams = swarm.behaviour().streams.new_control();
     let mut controls = streams.accept(CONTROL).unwrap();
@@ -130,6 +136,15 @@ async fn send(stream: &mut Stream, manner: Manner, chunk: &[u8]) -> std::io::Res
     Ok(())
 }
 
+/// An agent with a mesh of its own and a closed door.
+pub(super) async fn member_of_none() -> (Keypair, Arc<Members>) {
+    let key = Keypair::generate_ed25519();
+    let me = agent(&key.public().to_peer_id()).unwrap();
+    let (kv, gate) = (Kv::memory(), Gate::default());
+    let opened = Members::open((me, key.clone()), "test".to_owned(), kv, gate, Door::Closed);
+    (key, opened.await.unwrap().0)
+}
+
 struct Fetched {
     result: Result<(), FetchError>,
     refused: u64,
@@ -144,7 +159,8 @@ async fn fetch_from(manner: Manner) -> Fetched {
     let blobs = Blobs::open(dir.path(), BlobLimits::default()).unwrap();
     let (events, mut inbox) = mpsc::channel(64);
     let any = ["127.0.0.1:0".parse().unwrap()];
-    let net = Net::start(Keypair::generate_ed25519(), &any, blobs.clone(), events);
+    let (key, members) = member_of_none().await;
+    let net = Net::start(key, &any, blobs.clone(), Arc::clone(&members), events);
     let mut net = net.unwrap();
     net.times = Times {
         part: Duration::from_millis(600),
@@ -153,6 +169,7 @@ async fn fetch_from(manner: Manner) -> Fetched {
         pause: Duration::from_millis(20),
     };
     let (peer, address) = hostile(manner).await;
+    members.gate().set_members([peer].into(), BTreeSet::new());
     net.know(Some(peer), vec![address]).await;
     let up = async {
         while !matches!(inbox.recv().await, Some(NetEvent::Up(_))) {}

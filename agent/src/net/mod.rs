@@ -10,10 +10,13 @@ mod dialer;
 mod heard;
 #[cfg(test)]
 mod hostile_tests;
+mod join;
 mod links;
 mod serving;
+mod strangers;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use dmc_protocol::id::{AgentId, BlobId};
 use dmc_protocol::message::Message;
@@ -22,9 +25,12 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
+pub use admission::{Gate, Stranger};
 pub use blobs::FetchError;
+pub use join::JoinError;
 
 use behaviour::{Command, Node};
+use crate::members::{Code, Members};
 use dmc_store::Blobs;
 use heard::Heard;
 use serving::Refused;
@@ -50,6 +56,8 @@ pub enum NetEvent {
     NotListening(SocketAddr),
     /// A peer asked for this blob, and its file here is damaged.
     Damaged(BlobId),
+    /// A stranger was asked to join by a code, and this came of it.
+    Asked(AgentId, Code, Result<(), JoinError>),
 }
 
 /// Why the network does not start.
@@ -81,6 +89,7 @@ pub struct Net {
     streams: libp2p_stream::Control,
     heard: Heard,
     refused: Refused,
+    members: Arc<Members>,
     times: blobs::Times,
 }
 
@@ -90,15 +99,16 @@ impl Net {
         key: Keypair,
         listen: &[SocketAddr],
         blobs: Blobs,
+        members: Arc<Members>,
         events: mpsc::Sender<NetEvent>,
     ) -> Result<Net, NetError> {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (heard, refused) = (Heard::default(), Refused::default());
         let ears = (heard.clone(), refused.clone());
-        let node = Node::new(key, listen, blobs, events, commands.clone(), inbox, ears)?;
+        let node = Node::new(key, listen, (blobs, Arc::clone(&members)), events, commands.clone(), inbox, ears)?;
         let streams = node.streams();
         tokio::spawn(node.run());
-        Ok(Net { commands, streams, heard, refused, times: blobs::Times::default() })
+        Ok(Net { commands, streams, heard, refused, members, times: blobs::Times::default() })
     }
 
     /// How often something that a peer sent was refused here: no message, or not the bytes that
@@ -118,6 +128,11 @@ impl Net {
         let addresses = addresses.into_iter().map(multiaddr).collect();
         let peer = peer.and_then(crate::identity::peer_id);
         let _ = self.commands.send(Command::Know { peer, addresses }).await;
+    }
+
+    /// The peer is no member any more: what was said before leaves, then its connections close.
+    pub async fn expel(&self, peer: AgentId) {
+        let _ = self.commands.send(Command::Expel { peer }).await;
     }
 
     /// The peer withdrew itself from discovery: it is not dialled any more.

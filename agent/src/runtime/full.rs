@@ -8,7 +8,7 @@ use dmc_store::{Batch, StoreError};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Event, Runtime};
+use super::{Event, Runtime, membership};
 use crate::net::NetEvent;
 use crate::worker::chain;
 
@@ -85,8 +85,13 @@ impl Runtime {
             Event::Net(NetEvent::NotListening(addr)) => self.shared.listens(addr, false),
             // It is found again when it is needed again.
             Event::Net(NetEvent::Damaged(_)) => {}
+            Event::Net(NetEvent::Asked(peer, code, outcome)) => {
+                membership::asked(&self.shared, peer, code, outcome);
+            }
             Event::Sighting(sighting) => self.shared.seen(sighting).await,
-            Event::Input(_) | Event::Ask(_) | Event::Stop(_) => self.deferred.push_back(event),
+            Event::Input(_) | Event::Ask(_) | Event::Stop(_) | Event::Members(_) => {
+                self.deferred.push_back(event);
+            }
         }
     }
 }

@@ -256,6 +256,15 @@ impl Mesh {
         }
     }
 
+    /// The submitter is not a member any more: nobody wants this.
+    pub(super) fn drop_custody_of(&mut self, from: AgentId, out: &mut Vec<Output>) {
+        let theirs = self.custody.iter().filter(|kept| kept.record.from == from);
+        let theirs: Vec<JobId> = theirs.map(|kept| kept.record.id).collect();
+        for job in theirs {
+            self.drop_custody(job, out);
+        }
+    }
+
     fn drop_custody(&mut self, id: JobId, out: &mut Vec<Output>) {
         let Some(kept) = self.custody.all.remove(&id) else { return };
         out.push(Output::Erase(RecordKey::Custody(id)));

@@ -288,6 +288,15 @@ impl Mesh {
         self.choose_custodian(now, id, out);
     }
 
+    /// The custodian is not a member any more: another one, or this agent, does the job.
+    pub(super) fn lose_custodian(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        match self.handovers.get(id).map(|handed| &handed.record.state) {
+            Some(HandedState::Offered) => self.next_custodian(now, id, "it was evicted", out),
+            Some(HandedState::Away | HandedState::Returning(_)) => self.take_back(now, id, out),
+            Some(HandedState::Own | HandedState::Over(_)) | None => {}
+        }
+    }
+
     /// This agent owns the job again, under a number that makes all said before untrue.
     pub(super) fn take_back(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
         let Some(handed) = self.handovers.all.get_mut(&id) else { return };

@@ -378,6 +378,15 @@ impl Mesh {
         }
     }
 
+    /// The owner is not a member any more: nobody wants this.
+    pub(super) fn drop_work_of(&mut self, owner: AgentId, out: &mut Vec<Output>) {
+        let theirs = self.work.held.values().filter(|held| held.record.owner == owner);
+        let theirs: Vec<AttemptId> = theirs.map(|held| held.record.attempt).collect();
+        for attempt in theirs {
+            self.drop_held(attempt, out);
+        }
+    }
+
     fn drop_held(&mut self, attempt: AttemptId, out: &mut Vec<Output>) {
         let Some(held) = self.work.held.remove(&attempt) else { return };
         let result = match held.stage {
