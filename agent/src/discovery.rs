@@ -37,6 +37,8 @@ pub struct Discovery {
     daemon: ServiceDaemon,
     service: ServiceInfo,
     properties: Vec<(String, String)>,
+    /// Whether a twin was told that this agent is there.
+    told_twin: bool,
 }
 
 /// Virtual bridges of containers and machines: their addresses reach nobody on the link.
@@ -71,7 +73,7 @@ impl Discovery {
             ("door", if door_open { "open" } else { "closed" }.to_owned()),
         ]);
         let properties: Vec<_> = properties.map(|(key, text)| (key.to_owned(), text)).collect();
-        let service = service_info(me, port, &properties)?;
+        let service = service_info(me, "", port, &properties)?;
         daemon.register(service.clone())?;
         let events = daemon.browse(SERVICE)?;
         tokio::spawn(async move {
@@ -83,7 +85,7 @@ impl Discovery {
                 }
             }
         });
-        Ok(Discovery { daemon, service, properties })
+        Ok(Discovery { daemon, service, properties, told_twin: false })
     }
 
     /// Announces whether the door is open.
@@ -92,17 +94,23 @@ impl Discovery {
         let door = self.properties.iter_mut().find(|(key, _)| key == "door");
         let Some((_, text)) = door.filter(|(_, text)| text != word) else { return };
         word.clone_into(text);
-        match service_info(me, self.service.get_port(), &self.properties) {
-            Ok(service) => self.service = service,
-            Err(e) => return warn!("the state of the door cannot be announced: {e}"),
+        let announced = service_info(me, "", self.service.get_port(), &self.properties)
+            .and_then(|service| self.daemon.register(service));
+        if let Err(e) = announced {
+            warn!("the state of the door cannot be announced: {e}");
         }
-        self.announce();
     }
 
-    /// Announces this agent once more.
-    pub fn announce(&self) {
-        if let Err(e) = self.daemon.register(self.service.clone()) {
-            warn!("this agent cannot be announced: {e}");
+    /// Another agent with this one's identity takes what this one announces for its own words: it
+    /// is told under another name.
+    pub fn tell_twin(&mut self, me: AgentId) {
+        if std::mem::replace(&mut self.told_twin, true) {
+            return;
+        }
+        let announced = service_info(me, "-twin", self.service.get_port(), &self.properties)
+            .and_then(|service| self.daemon.register(service));
+        if let Err(e) = announced {
+            warn!("the other agent with this identity cannot be told: {e}");
         }
     }
 
@@ -129,13 +137,15 @@ impl Discovery {
 
 fn service_info(
     me: AgentId,
+    suffix: &str,
     port: u16,
     properties: &[(String, String)],
 ) -> Result<ServiceInfo, mdns_sd::Error> {
     let host = format!("dmc-{}.local.", me.short().to_lowercase());
     let properties: Vec<(&str, &str)> =
         properties.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
-    let service = ServiceInfo::new(SERVICE, &me.to_string(), &host, (), port, &properties[..])?;
+    let instance = format!("{me}{suffix}");
+    let service = ServiceInfo::new(SERVICE, &instance, &host, (), port, &properties[..])?;
     let mut service = service.enable_addr_auto();
     // The peer id is unique: nothing to probe for, and peers see us a second earlier.
     service.set_requires_probe(false);

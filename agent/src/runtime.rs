@@ -157,7 +157,9 @@ impl Shared {
                     self.net.know(Some(peer), addresses).await;
                 }
             }
-            Sighting::Twin(_) => {} // the loop's own
+            Sighting::Twin(addresses) => {
+                addresses.into_iter().take(1).for_each(|addr| self.note_twin(addr));
+            }
             Sighting::Withdrawn(peer) => self.net.forget(peer).await,
         }
     }
@@ -385,15 +387,12 @@ impl Runtime {
         match event {
             Event::Input(input) => outputs.extend(self.mesh.handle(now, input)),
             Event::Net(event) => self.on_net(event, outputs),
-            Event::Sighting(Sighting::Twin(addresses)) => {
-                if self.shared.note_twin(&addresses)
-                    && let Some(discovery) = &self.discovery
-                {
-                    // So that it hears of this one, too.
-                    discovery.announce();
+            Event::Sighting(sighting) => {
+                if let (Sighting::Twin(_), Some(discovery)) = (&sighting, &mut self.discovery) {
+                    discovery.tell_twin(self.shared.me);
                 }
+                self.shared.seen(sighting).await;
             }
-            Event::Sighting(sighting) => self.shared.seen(sighting).await,
             Event::Members(change) => self.on_members(change, outputs).await,
             Event::Ask(question) => self.asked.push(question),
             Event::Stop(done) => self.stop_asked = Some(done),
@@ -421,6 +420,7 @@ impl Runtime {
             // What waited in the queue when its sender was evicted.
             NetEvent::Message(from, _) if !self.shared.members.gate().admits(from) => return,
             NetEvent::Message(from, message) => Input::Received { from, message },
+            NetEvent::Twin(addr) => return self.shared.note_twin(addr),
             NetEvent::Asked(peer, code, outcome) => {
                 return membership::asked(&self.shared, peer, code, outcome);
             }

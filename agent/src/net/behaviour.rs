@@ -13,7 +13,9 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, SwarmEvent};
+use libp2p::swarm::{
+    ConnectionId, DialError, ListenError, NetworkBehaviour, Stream, SwarmEvent,
+};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -23,6 +25,7 @@ use super::dialer::{Dialer, Target};
 use super::admission::Gate;
 use super::heard::Heard;
 use super::links::{self, Links};
+use super::mirror::Mirror;
 use super::serving::{Refused, Serving};
 use super::{NetError, NetEvent, admission, agent, blobs, control, join, multiaddr, socket_addr};
 use crate::members::{Code, Members};
@@ -71,6 +74,7 @@ pub(super) struct Node {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) dialer: Dialer,
     links: Links,
+    mirror: Mirror,
     pub(super) heard: Heard,
     refused: Refused,
     serving: Serving,
@@ -117,6 +121,7 @@ impl Node {
             swarm,
             dialer,
             links: Links::default(),
+            mirror: Mirror::default(),
             heard,
             refused,
             serving: Serving::default(),
@@ -248,12 +253,24 @@ impl Node {
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => match (peer_id, error) {
-                (_, DialError::LocalPeerId { address }) => self.dialer.is_self(&address),
+                (_, DialError::LocalPeerId { address }) => {
+                    self.dialer.is_self(&address);
+                    if let Some(addr) = socket_addr(&address) {
+                        self.mirror.dialled(now, addr);
+                    }
+                }
                 (Some(peer), DialError::WrongPeerId { address, .. }) => {
                     self.dialer.is_another(now, peer, &address);
                 }
                 (_, error) => debug!(peer = ?peer_id, "cannot connect: {error}"),
             },
+            SwarmEvent::IncomingConnectionError {
+                error: ListenError::LocalPeerId { address }, ..
+            } => {
+                if let Some(addr) = socket_addr(&address) {
+                    self.mirror.accepted(now, addr);
+                }
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
                 peer,
                 connection,
@@ -374,6 +391,8 @@ impl Node {
     }
 
     fn dial_due(&mut self) {
+        let twins = self.mirror.twins(Instant::now());
+        self.pending.extend(twins.into_iter().map(NetEvent::Twin));
         for (target, addresses) in self.dialer.due(Instant::now()) {
             let options = match target {
                 Target::Peer(peer) => DialOpts::peer_id(peer)

@@ -12,6 +12,7 @@ mod heard;
 mod hostile_tests;
 mod join;
 mod links;
+mod mirror;
 mod serving;
 mod strangers;
 
@@ -56,6 +57,8 @@ pub enum NetEvent {
     NotListening(SocketAddr),
     /// A peer asked for this blob, and its file here is damaged.
     Damaged(BlobId),
+    /// Another agent has this one's identity.
+    Twin(SocketAddr),
     /// A stranger was asked to join by a code, and this came of it.
     Asked(AgentId, Code, Result<(), JoinError>),
 }

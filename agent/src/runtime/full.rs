@@ -85,6 +85,7 @@ impl Runtime {
             Event::Net(NetEvent::NotListening(addr)) => self.shared.listens(addr, false),
             // It is found again when it is needed again.
             Event::Net(NetEvent::Damaged(_)) => {}
+            Event::Net(NetEvent::Twin(addr)) => self.shared.note_twin(addr),
             Event::Net(NetEvent::Asked(peer, code, outcome)) => {
                 membership::asked(&self.shared, peer, code, outcome);
             }

@@ -33,21 +33,17 @@ pub(super) fn asked(shared: &Shared, peer: AgentId, code: Code, outcome: Result<
 
 impl Shared {
     /// Somebody runs a copy of this agent's data directory.
-    /// `true`: that is news.
-    pub(super) fn note_twin(&self, addresses: &[SocketAddr]) -> bool {
-        let at: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    pub(super) fn note_twin(&self, addr: SocketAddr) {
         let text = format!(
             "another agent has the identity of this one, at {}: its data directory was copied; stop \
              one of the two and run `dmc mesh reset` there",
-            at.join(", ")
+            addr.ip()
         );
         let mut twin = self.twin.lock().unwrap_or_else(PoisonError::into_inner);
-        if twin.as_ref() == Some(&text) {
-            return false;
+        if twin.as_ref() != Some(&text) {
+            error!("{text}");
+            *twin = Some(text);
         }
-        error!("{text}");
-        *twin = Some(text);
-        true
     }
 
     /// Dials everybody on the link that may be dialled now.
