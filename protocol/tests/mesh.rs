@@ -139,6 +139,29 @@ fn after_a_goodbye_a_late_list_does_not_bring_the_lease_back() {
 }
 
 #[test]
+fn nothing_ties_an_agent_to_one_that_was_evicted() {
+    // As its owner: the task is anybody's again, and a late result is nobody's.
+    let (mut mesh, _attempt) = owner();
+    mesh.handle(Time(2), Input::Evicted(PEER));
+    assert_eq!(mesh.jobs().leases_of(PEER), 0);
+    assert!(mesh.peers().connected().iter().all(|id| *id != PEER));
+
+    // As its worker: what it asked for is dropped, its input and all.
+    let mut mesh = agent(1);
+    grant(&mut mesh, 9);
+    assert_eq!(mesh.work().unfinished(), 1);
+    let outputs = mesh.handle(Time(2), Input::Evicted(PEER));
+    assert!(outputs.contains(&Output::Erase(RecordKey::Work(AttemptId(9)))));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Discard { .. })));
+    assert!(said(&outputs).is_empty(), "nothing is said to it");
+    assert_eq!(mesh.work().unfinished(), 0);
+    let again = mesh.handle(Time(3), Input::Evicted(PEER));
+    assert_eq!(again, Vec::new(), "told again after a start");
+    let itself = mesh.handle(Time(3), Input::Evicted(ME));
+    assert_eq!(itself, Vec::new());
+}
+
+#[test]
 fn an_agent_without_slots_takes_no_work() {
     let mut mesh = agent(0);
     let outputs = hear(&mut mesh, offer());

@@ -65,10 +65,10 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
 pub async fn peers(shared: &Arc<Shared>) -> Option<Vec<PeerView>> {
     let me = shared.me;
     let met = shared.met.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let net = shared.net.clone();
+    let (net, members) = (shared.net.clone(), shared.members.all());
     shared
         .ask(move |mesh, _| {
-            let others = mesh.peers().iter().filter(|(id, _)| *id != me);
+            let others = mesh.peers().iter().filter(|(id, _)| *id != me && members.contains(id));
             let addresses = |id| met.get(&id).into_iter().flatten().map(ToString::to_string);
             others
                 .map(|(id, peer)| PeerView {

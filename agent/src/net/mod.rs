@@ -14,6 +14,8 @@ mod join;
 mod links;
 mod mirror;
 mod serving;
+#[cfg(test)]
+mod stranger_tests;
 mod strangers;
 
 use std::net::SocketAddr;
