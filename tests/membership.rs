@@ -56,7 +56,10 @@ fn closed_mesh(count: usize) -> Bed {
     let bed = Bed::start(count, Meeting::Discovery);
     for n in 0..count {
         let status = mesh(&bed, n);
-        assert_eq!((&status["door"], &status["door_state"]), (&"open".into(), &"first_start".into()));
+        assert_eq!(
+            (&status["door"], &status["door_state"]),
+            (&"open".into(), &"first_start".into())
+        );
         assert!(status["door_closes_in_s"].as_u64().is_some_and(|s| s > 1_700 && s <= 1_800));
         bed.ask(n, &["mesh", "close"]);
     }

@@ -23,7 +23,7 @@ use crate::discovery::Discovery;
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::{capability, leftovers, publish};
-use crate::members::{Change, Members, MembersError};
+use crate::members::{Members, MembersError};
 use crate::net::{self, Gate, Net, NetEvent};
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
@@ -304,12 +304,13 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let was_known = known.is_some();
     let free = worker::usable_disk(&settings, &store, &data_dir);
     let info = describe(&settings, tools.as_ref(), known, &data_dir, free).await;
-    let parts = Parts { me, settings, data_dir, store, net, members, tools, jobs, room, info, stop };
+    let parts =
+        Parts { me, settings, data_dir, store, net, members, tools, jobs, room, info, stop };
     let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
     runtime.restore().await?;
     let ended = tokio::spawn(runtime.run());
     forward(net_inbox, events.clone(), Event::Net);
-    forward_all(changes, events.clone());
+    forward(changes, events.clone(), Event::Members);
     let api = http::serve(listener, Arc::clone(&shared))?;
     intake::resume(&shared).await;
     if was_known {
@@ -367,16 +368,6 @@ fn discover(
             None
         }
     }
-}
-
-fn forward_all(mut from: mpsc::UnboundedReceiver<Change>, to: mpsc::Sender<Event>) {
-    tokio::spawn(async move {
-        while let Some(change) = from.recv().await {
-            if to.send(Event::Members(change)).await.is_err() {
-                return;
-            }
-        }
-    });
 }
 
 fn forward<T: Send + 'static>(

@@ -30,6 +30,8 @@ use door::Door;
 
 const SCHEMA: u16 = 1;
 const PAGE: usize = 1_000;
+/// Changes that the loop has not heard of yet.
+const CHANGES: usize = 64;
 /// Agents on the link that are remembered although they are no members.
 const SEEN_MAX: usize = 256;
 
@@ -85,7 +87,7 @@ pub struct Members {
     state: Mutex<State>,
     /// One change of the roster at a time, so that the disk is never behind what was said.
     saving: tokio::sync::Mutex<()>,
-    changes: mpsc::UnboundedSender<Change>,
+    changes: mpsc::Sender<Change>,
 }
 
 impl Members {
@@ -99,11 +101,11 @@ impl Members {
         kv: Kv,
         gate: Gate,
         door: config::Door,
-    ) -> Result<(Arc<Members>, mpsc::UnboundedReceiver<Change>), MembersError> {
+    ) -> Result<(Arc<Members>, mpsc::Receiver<Change>), MembersError> {
         let roster = load(&kv)?;
         let is_first = roster.claims().next().is_none();
         let door = Door::open(&kv, door, is_first).await?;
-        let (changes, changed) = mpsc::unbounded_channel();
+        let (changes, changed) = mpsc::channel(CHANGES);
         let state = State {
             members: roster.members(me),
             roster,
@@ -199,12 +201,14 @@ impl Members {
                 batch.put(Table::Roster, &key_of(&fact.claim), encode(SCHEMA, fact)?);
             }
             self.kv.commit(batch).await?;
-            self.become_roster(roster, new);
+            let change = self.become_roster(roster, new);
+            // Nobody listens any more: the agent stops.
+            let _ = self.changes.send(change).await;
         }
         wrong.map_or(Ok(()), |e| Err(e.into()))
     }
 
-    fn become_roster(&self, roster: Roster, facts: Vec<Fact>) {
+    fn become_roster(&self, roster: Roster, facts: Vec<Fact>) -> Change {
         let change = {
             let mut state = self.lock();
             let members = roster.members(self.me);
@@ -215,8 +219,7 @@ impl Members {
             Change { joined, left, facts }
         };
         self.tell_gate();
-        // Nobody listens any more: the agent stops.
-        let _ = self.changes.send(change);
+        change
     }
 
     fn tell_gate(&self) {
@@ -343,7 +346,8 @@ impl Members {
     /// ones. `false`: it may not come in.
     pub fn try_code(&self, code: &Code, right: bool) -> bool {
         let mut state = self.lock();
-        let Some(invite) = state.invite.as_mut().filter(|i| i.is_valid() && i.code() == code) else {
+        let Some(invite) = state.invite.as_mut().filter(|i| i.is_valid() && i.code() == code)
+        else {
             return false;
         };
         if right || !invite.failed() {

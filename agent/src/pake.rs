@@ -18,7 +18,8 @@ pub(crate) struct Sides {
 
 impl Sides {
     fn names(self) -> (Identity, Identity) {
-        let name = |role: &str, id: AgentId| Identity::new(format!("dmc join {role} {id}").as_bytes());
+        let name =
+            |role: &str, id: AgentId| Identity::new(format!("dmc join {role} {id}").as_bytes());
         (name("asker", self.asker), name("answerer", self.answerer))
     }
 }

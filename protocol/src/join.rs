@@ -85,13 +85,17 @@ pub enum Refusal {
     )]
     Established,
     /// There is no such code, or not any more.
-    #[error("no code is valid there: it was used, it is too old, or it was guessed at too often; run `dmc mesh invite` again")]
+    #[error(
+        "no code is valid there: it was used, it is too old, or it was guessed at too often; run `dmc mesh invite` again"
+    )]
     NoCode,
     /// The code is wrong.
     #[error("the code is wrong")]
     WrongCode,
     /// The agent was removed from that mesh.
-    #[error("this agent was evicted from that mesh; `dmc mesh reset` gives it a new identity to join with")]
+    #[error(
+        "this agent was evicted from that mesh; `dmc mesh reset` gives it a new identity to join with"
+    )]
     Evicted,
     /// Something else.
     #[error("{0}")]
@@ -175,8 +179,12 @@ mod tests {
             pake: None,
         };
         let claim = |x, y| claim_of((a, &party(x)), (b, &party(y)), Via::Code);
-        assert!(matches!(claim(false, true), Claim::Add { sponsor, peer, .. } if (sponsor, peer) == (b, a)));
-        assert!(matches!(claim(true, false), Claim::Add { sponsor, peer, .. } if (sponsor, peer) == (a, b)));
+        assert!(
+            matches!(claim(false, true), Claim::Add { sponsor, peer, .. } if (sponsor, peer) == (b, a))
+        );
+        assert!(
+            matches!(claim(true, false), Claim::Add { sponsor, peer, .. } if (sponsor, peer) == (a, b))
+        );
         assert!(matches!(claim(true, true), Claim::Link { .. }));
         assert!(matches!(claim(false, false), Claim::Link { .. }));
     }

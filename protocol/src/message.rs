@@ -14,8 +14,8 @@ use crate::config::{
 };
 use crate::handover::{CustodyReport, HandedJob};
 use crate::id::{AttemptId, BlobRef, JobId, TaskId};
-use crate::roster::{FACTS_PER_MESSAGE, Fact};
 use crate::media::{Capabilities, Encoder, TaskInput, TaskSpec, WorkClass};
+use crate::roster::{FACTS_PER_MESSAGE, Fact};
 
 /// What an agent says of itself, at connect and whenever it changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

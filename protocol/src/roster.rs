@@ -193,11 +193,9 @@ impl Fact {
             return Err(FactError::Signature);
         }
         let bytes = self.claim.bytes();
-        let all = signers.iter().zip(&self.seals);
-        match all.map(|(signer, seal)| is_signed(*signer, &bytes, *seal)).all(|right| right) {
-            true => Ok(()),
-            false => Err(FactError::Signature),
-        }
+        let mut all = signers.iter().zip(&self.seals);
+        let right = all.all(|(signer, seal)| is_signed(*signer, &bytes, *seal));
+        if right { Ok(()) } else { Err(FactError::Signature) }
     }
 }
 

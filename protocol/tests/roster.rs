@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use dmc_protocol::id::AgentId;
-use dmc_protocol::roster::{CLAIMS_MAX, Claim, Fact, FactError, KEEP_MAX, MeshId, Roster, Seal, Via};
+use dmc_protocol::roster::{
+    CLAIMS_MAX, Claim, Fact, FactError, KEEP_MAX, MeshId, Roster, Seal, Via,
+};
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 
@@ -21,8 +23,10 @@ fn id(n: u8) -> AgentId {
 fn signed(claim: Claim) -> Fact {
     let bytes = claim.bytes();
     let keys = || (0..=u8::MAX - 1).map(key);
-    let of = |signer: AgentId| keys().find(|k| k.verifying_key().to_bytes() == signer.0).unwrap();
-    let seal = |signer| Seal::from_bytes(&of(signer).sign(&bytes).to_bytes()).unwrap();
+    let of = |signer: AgentId| {
+        keys().find(|k| k.verifying_key().to_bytes() == signer.0).expect("one of the test")
+    };
+    let seal = |signer| Seal::from_bytes(&of(signer).sign(&bytes).to_bytes()).expect("64 bytes");
     Fact { seals: claim.signers().into_iter().map(seal).collect(), claim }
 }
 
@@ -46,7 +50,7 @@ fn evict(peer: u8, by: u8, keep: &[u8]) -> Fact {
 fn roster(facts: &[Fact]) -> Roster {
     let mut roster = Roster::default();
     for fact in facts {
-        roster.insert(fact.clone()).unwrap();
+        roster.insert(fact.clone()).expect("a right fact");
     }
     roster
 }
@@ -71,7 +75,9 @@ fn removal_wins_and_an_evicted_key_never_returns() {
     let mut roster = roster(&[link(0, 1), add(1, 2), add(0, 2), evict(2, 0, &[])]);
     assert_eq!(roster.members(id(0)), ids(&[0, 1]));
     assert_eq!(roster.members(id(2)), ids(&[2]), "it knows that it is alone");
-    roster.insert(signed(Claim::Add { sponsor: id(1), peer: id(2), nonce: [9; 16], via: Via::Code })).unwrap();
+    roster
+        .insert(signed(Claim::Add { sponsor: id(1), peer: id(2), nonce: [9; 16], via: Via::Code }))
+        .unwrap();
     roster.insert(evict(0, 2, &[])).unwrap();
     assert!(!roster.members(id(1)).contains(&id(2)));
     assert!(roster.evicted(id(1)).contains(&id(2)));

@@ -39,7 +39,10 @@ async fn invite(client: &Client) -> anyhow::Result<End> {
     } else {
         show::line(&invite.code);
         let time = show::duration(invite.expires_in_s);
-        show::note(&format!("on the agent that is to join, within {time}: dmc mesh join {}", invite.code));
+        show::note(&format!(
+            "on the agent that is to join, within {time}: dmc mesh join {}",
+            invite.code
+        ));
     }
     Ok(End::Done)
 }
@@ -60,7 +63,9 @@ async fn reset(place: &Place, yes: bool) -> anyhow::Result<End> {
     if place.json {
         show::json(&json!({ "reset": true }));
     } else {
-        show::line("done: at its next start this is a new agent, whose door is open for half an hour");
+        show::line(
+            "done: at its next start this is a new agent, whose door is open for half an hour",
+        );
     }
     Ok(End::Done)
 }

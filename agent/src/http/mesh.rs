@@ -359,6 +359,7 @@ fn vouchers(claims: &[Claim], id: AgentId) -> impl Iterator<Item = (AgentId, &'s
 fn fingerprint(mesh: MeshId) -> String {
     let hash = blake3::derive_key("dmc 2026 mesh fingerprint", &mesh.0);
     let words = bip39::Language::English.word_list();
-    let word = |n: usize| words[usize::from(u16::from_le_bytes([hash[2 * n], hash[2 * n + 1]])) % 2_048];
+    let word =
+        |n: usize| words[usize::from(u16::from_le_bytes([hash[2 * n], hash[2 * n + 1]])) % 2_048];
     [0, 1, 2].map(word).join("-")
 }

@@ -23,7 +23,9 @@ pub async fn reset(data_dir: &Path) -> Result<(), MembersError> {
             Record::Custody(custody) => {
                 state::erase(&mut batch, RecordKey::Custody(custody.id));
                 state::erase(&mut batch, RecordKey::Job(custody.id));
-                for (key, _) in store.kv.scan(Table::Tasks, custody.id.0.as_bytes(), None, usize::MAX)? {
+                for (key, _) in
+                    store.kv.scan(Table::Tasks, custody.id.0.as_bytes(), None, usize::MAX)?
+                {
                     batch.delete(Table::Tasks, &key);
                 }
                 batch.delete(Table::Requests, custody.id.0.as_bytes());

@@ -13,16 +13,14 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{
-    ConnectionId, DialError, ListenError, NetworkBehaviour, Stream, SwarmEvent,
-};
+use libp2p::swarm::{ConnectionId, DialError, ListenError, NetworkBehaviour, Stream, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::dialer::{Dialer, Target};
 use super::admission::Gate;
+use super::dialer::{Dialer, Target};
 use super::heard::Heard;
 use super::links::{self, Links};
 use super::mirror::Mirror;
@@ -38,6 +36,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is not made within this time is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DIAL_TICK: Duration = Duration::from_millis(250);
+/// Streams of one connection: those that both sides fetch blobs on, and the control streams.
+const STREAMS_MAX: usize = 256;
 /// Strangers that are joined at a time.
 const JOINS_MAX: usize = 8;
 /// How long a stranger may stay connected without joining.
@@ -265,7 +265,8 @@ impl Node {
                 (_, error) => debug!(peer = ?peer_id, "cannot connect: {error}"),
             },
             SwarmEvent::IncomingConnectionError {
-                error: ListenError::LocalPeerId { address }, ..
+                error: ListenError::LocalPeerId { address },
+                ..
             } => {
                 if let Some(addr) = socket_addr(&address) {
                     self.mirror.accepted(now, addr);
@@ -431,7 +432,7 @@ pub(super) fn build_swarm(key: Keypair, gate: Gate) -> Result<Swarm<Behaviour>, 
     let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
     let swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, streams_config)
         .map_err(|e| setup(&e))?
         .with_behaviour(|_| Behaviour {
             admission: admission::Behaviour::new(gate),
@@ -443,6 +444,13 @@ pub(super) fn build_swarm(key: Keypair, gate: Gate) -> Result<Swarm<Behaviour>, 
         .with_connection_timeout(CONNECT_TIMEOUT)
         .build();
     Ok(swarm)
+}
+
+/// Each stream may have a quarter of a MiB on its way that nobody reads.
+fn streams_config() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(STREAMS_MAX);
+    config
 }
 
 /// One control stream from its registration to its end. Nothing is read before the runtime has

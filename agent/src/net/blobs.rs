@@ -17,9 +17,9 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Net;
 use super::control::{read_frame_up_to, write_frame};
 use super::heard::Heard;
-use super::Net;
 
 /// The protocol's name in libp2p's negotiation.
 pub(super) const BLOB: StreamProtocol = StreamProtocol::new("/dmc/blob/1");

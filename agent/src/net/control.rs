@@ -29,6 +29,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const ALIVE_EVERY: Duration = Duration::from_millis(2_500);
 /// A peer that is not heard on this stream, nor on any other, for so long has lost its connection.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// What a peer may say in a second: far more than a thousand tasks need.
+const PACE: Duration = Duration::from_secs(1);
+const FRAMES_A_SECOND: u32 = 2_000;
+const BYTES_A_SECOND: usize = 16 << 20;
 /// A look at the clock that comes so late is this machine's own sleep, or its own trouble.
 const OWN_SLEEP: Duration = Duration::from_secs(5);
 
@@ -103,6 +107,7 @@ async fn read(
     heard: &Heard,
     last: &watch::Sender<Instant>,
 ) -> Result<String, String> {
+    let mut pace = Pace { since: Instant::now(), frames: 0, bytes: 0 };
     loop {
         let frame = match read_frame(&mut reader).await {
             Ok(frame) => frame,
@@ -111,6 +116,7 @@ async fn read(
         };
         heard.touch(from);
         let _ = last.send(Instant::now());
+        pace.keep(frame.len()).await;
         if frame.is_empty() {
             continue; // it lives
         }
@@ -121,6 +127,26 @@ async fn read(
                 }
             }
             Err(e) => return Err(format!("the peer sent what is no message: {e}")),
+        }
+    }
+}
+
+/// What a peer said within a second; one that says more is read later.
+struct Pace {
+    since: Instant,
+    frames: u32,
+    bytes: usize,
+}
+
+impl Pace {
+    async fn keep(&mut self, bytes: usize) {
+        let now = Instant::now();
+        if now.duration_since(self.since) >= PACE {
+            *self = Pace { since: now, frames: 0, bytes: 0 };
+        }
+        (self.frames, self.bytes) = (self.frames + 1, self.bytes + bytes);
+        if self.frames > FRAMES_A_SECOND || self.bytes > BYTES_A_SECOND {
+            tokio::time::sleep_until(self.since + PACE).await;
         }
     }
 }

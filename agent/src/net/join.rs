@@ -110,7 +110,8 @@ async fn asked(
     };
     if let Some(secret) = &secret {
         // Compared in constant time.
-        let right = proof.is_some_and(|proof| secret.answerers_proof(&bytes) == blake3::Hash::from(proof));
+        let right =
+            proof.is_some_and(|proof| secret.answerers_proof(&bytes) == blake3::Hash::from(proof));
         if !right {
             return Err(JoinError::Impostor);
         }
@@ -168,7 +169,8 @@ async fn answered(
     let bytes = claim.bytes();
     if let (Some(secret), Some(code)) = (&secret, &code) {
         // Compared in constant time; the answer to a wrong one proves nothing to whoever guesses.
-        let right = proof.is_some_and(|proof| secret.askers_proof(&bytes) == blake3::Hash::from(proof));
+        let right =
+            proof.is_some_and(|proof| secret.askers_proof(&bytes) == blake3::Hash::from(proof));
         if !members.try_code(code, right) {
             return Err(Refusal::WrongCode.into());
         }

@@ -32,8 +32,8 @@ pub use admission::{Gate, Stranger};
 pub use blobs::FetchError;
 pub use join::JoinError;
 
-use behaviour::{Command, Node};
 use crate::members::{Code, Members};
+use behaviour::{Command, Node};
 use dmc_store::Blobs;
 use heard::Heard;
 use serving::Refused;
@@ -110,7 +110,15 @@ impl Net {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let (heard, refused) = (Heard::default(), Refused::default());
         let ears = (heard.clone(), refused.clone());
-        let node = Node::new(key, listen, (blobs, Arc::clone(&members)), events, commands.clone(), inbox, ears)?;
+        let node = Node::new(
+            key,
+            listen,
+            (blobs, Arc::clone(&members)),
+            events,
+            commands.clone(),
+            inbox,
+            ears,
+        )?;
         let streams = node.streams();
         tokio::spawn(node.run());
         Ok(Net { commands, streams, heard, refused, members, times: blobs::Times::default() })

@@ -78,7 +78,8 @@ fn stranger(member: &Member) -> Stranger {
     tokio::spawn(async move {
         loop {
             match swarm.select_next_some().await {
-                SwarmEvent::ConnectionClosed { .. } | SwarmEvent::OutgoingConnectionError { .. } => {
+                SwarmEvent::ConnectionClosed { .. }
+                | SwarmEvent::OutgoingConnectionError { .. } => {
                     let _ = tell.send(()).await;
                 }
                 _ => {}

@@ -25,8 +25,8 @@ pub struct Asked {
 }
 
 pub(super) fn asked(shared: &Shared, peer: AgentId, code: Code, outcome: Result<(), JoinError>) {
-    let outcome = outcome
-        .map_err(|e| (format!("{} says: {}", peer.short(), chain(&e)), e.is_passing()));
+    let outcome =
+        outcome.map_err(|e| (format!("{} says: {}", peer.short(), chain(&e)), e.is_passing()));
     // The person may have gone.
     let _ = shared.asked.send(Asked { code, outcome });
 }
