@@ -285,7 +285,9 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     )
     .await?;
     // The first slice of a door that is open: before anybody sees this agent.
-    members.tick().await?;
+    if let Err(e) = members.tick().await {
+        warn!("the door stays closed: {}", worker::chain(&e));
+    }
     let net = Net::start(
         key,
         &listen_addresses(&settings),

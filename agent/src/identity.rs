@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dmc_protocol::id::AgentId;
 use libp2p::PeerId;
-use libp2p::identity::Keypair;
+pub use libp2p::identity::Keypair;
 
 /// Why there is no usable identity.
 #[derive(Debug, thiserror::Error)]

@@ -14,11 +14,11 @@ use dmc_protocol::id::AgentId;
 use dmc_protocol::join::{Party, Refusal, Standing, may_join_by_door};
 use dmc_protocol::roster::{Claim, Fact, FactError, MeshId, Roster, Seal, Via};
 use dmc_store::{Batch, Kv, StoreError, Table, decode, encode};
-use libp2p::identity::Keypair;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config;
+use crate::identity::Keypair;
 use crate::net::Gate;
 
 pub use code::{Code, CodeError};
@@ -178,12 +178,12 @@ impl Members {
         Seal::from_bytes(&bytes).ok_or_else(|| MembersError::Key("not ed25519".to_owned()))
     }
 
-    /// Takes facts in: checked, then durable, then in force.
+    /// Takes facts in: checked, then durable, then in force. `true`: some were new.
     ///
     /// # Errors
     /// The first fact that is not right, or that the disk does not keep them. What was right before
     /// it is taken.
-    pub async fn learn(&self, facts: Vec<Fact>) -> Result<(), MembersError> {
+    pub async fn learn(&self, facts: Vec<Fact>) -> Result<bool, MembersError> {
         let _one_at_a_time = self.saving.lock().await;
         let before = self.lock().roster.clone();
         let (mut roster, mut wrong) = (before.clone(), None);
@@ -195,7 +195,8 @@ impl Members {
         }
         roster.keep_connected(self.me);
         let new: Vec<Fact> = roster.facts().filter(|fact| !before.contains(&fact.claim)).collect();
-        if !new.is_empty() {
+        let changed = !new.is_empty();
+        if changed {
             let mut batch = Batch::new();
             for fact in &new {
                 batch.put(Table::Roster, &key_of(&fact.claim), encode(SCHEMA, fact)?);
@@ -205,7 +206,7 @@ impl Members {
             // Nobody listens any more: the agent stops.
             let _ = self.changes.send(change).await;
         }
-        wrong.map_or(Ok(()), |e| Err(e.into()))
+        wrong.map_or(Ok(changed), |e| Err(e.into()))
     }
 
     fn become_roster(&self, roster: Roster, facts: Vec<Fact>) -> Change {
@@ -245,7 +246,7 @@ impl Members {
         let keep = if keep { self.would_fall_with(peer) } else { BTreeSet::new() };
         let claim = Claim::Evict { peer, by: self.me, keep };
         let seal = self.sign(&claim)?;
-        self.learn(vec![Fact { claim, seals: vec![seal] }]).await
+        self.learn(vec![Fact { claim, seals: vec![seal] }]).await.map(|_changed| ())
     }
 
     /// Who would fall with a member that is evicted without keeping those that it brought in.

@@ -71,13 +71,17 @@ impl Door {
         setting: config::Door,
         is_first: bool,
     ) -> Result<Door, StoreError> {
-        let left = match kv.get(Table::Meta, KEY)? {
-            Some(value) => decode(SCHEMA, &value)?,
-            None if is_first && setting == config::Door::Auto => FIRST.as_secs(),
-            None => 0,
+        let known = kv.get(Table::Meta, KEY)?.map(|value| decode(SCHEMA, &value)).transpose()?;
+        let left: u64 = match known {
+            Some(left) => left,
+            None => {
+                let opens = is_first && setting == config::Door::Auto;
+                let left = if opens { FIRST } else { Duration::ZERO };
+                // An agent that did not open its door at first does not do so later by itself.
+                keep(kv, left).await?;
+                left.as_secs()
+            }
         };
-        // An agent that never opened its door does not do so later by itself.
-        keep(kv, Duration::from_secs(left)).await?;
         let auto = setting == config::Door::Auto;
         let first_left = if auto { Duration::from_secs(left) } else { Duration::ZERO };
         let always = setting == config::Door::Open;

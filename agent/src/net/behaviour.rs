@@ -178,6 +178,8 @@ impl Node {
                 self.dial_due();
             }
             Command::Forget { peer } => self.dialer.forget(peer),
+            // It may have been evicted since the stream was opened.
+            Command::StreamUp { peer, .. } if !self.members.gate().admits(peer) => {}
             Command::StreamUp { peer, outbox, number } => {
                 self.numbers += 1;
                 self.outboxes.entry(peer).or_default().insert(self.numbers, outbox);

@@ -84,8 +84,21 @@ impl Runtime {
                     let all = shared.members.facts();
                     shared.say_facts(from, shared.members.digest(), &all).await;
                 }
-            } else if let Err(e) = shared.members.learn(facts).await {
-                warn!(peer = %from.short(), "what it says of the mesh is not taken: {}", chain(&e));
+                return;
+            }
+            let is_last = facts.len() < FACTS_PER_MESSAGE;
+            match shared.members.learn(facts).await {
+                // Facts that came before those that connect them to this agent were left out: they
+                // are asked for again, as long as that brings anything new.
+                Ok(true) if is_last && digest != shared.members.digest() => {
+                    let digest = shared.members.digest();
+                    shared.net.send(from, Message::Roster { digest, facts: Vec::new() }).await;
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    let why = chain(&e);
+                    warn!(peer = %from.short(), "what it says of the mesh is not taken: {why}");
+                }
             }
         });
     }
