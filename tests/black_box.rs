@@ -13,4 +13,6 @@ mod fidelity;
 #[cfg(test)]
 mod mesh;
 #[cfg(test)]
+mod sandbox;
+#[cfg(test)]
 mod support;
