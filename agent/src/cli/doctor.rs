@@ -93,7 +93,13 @@ async fn media(sandbox: &Sandbox) -> Vec<Finding> {
         Err(e) => return vec![problem("ffmpeg", e.to_string(), install)],
     };
     let able = capability::detect(&tools).await;
-    let mut findings = vec![ok("ffmpeg", able.ffmpeg_version.clone())];
+    let mut findings = vec![if able.ffmpeg_version.is_empty() {
+        let detail = format!("{} does not start", tools.ffmpeg.path().display());
+        let mend = "if DMC_SANDBOX=off helps, see what the sandbox allows (docs/SECURITY.md)";
+        problem("ffmpeg", detail, mend)
+    } else {
+        ok("ffmpeg", able.ffmpeg_version.clone())
+    }];
     for encoder in Encoder::ALL {
         findings.push(if able.encoders.contains_key(&encoder) {
             ok("encoder", format!("{encoder} works"))

@@ -40,8 +40,8 @@ fn script(file: &File) -> Option<PathBuf> {
     let mut file = file;
     Read::by_ref(&mut file).take(LINE_BYTES_MAX as u64).read_to_end(&mut line).ok()?;
     let rest = line.strip_prefix(b"#!")?;
-    let words = rest.split(|byte| byte.is_ascii_whitespace());
-    path(words.filter(|word| !word.is_empty()).next()?)
+    let mut words = rest.split(|byte| byte.is_ascii_whitespace());
+    path(words.find(|word| !word.is_empty())?)
 }
 
 /// The loader of a dynamic program (64 bits, little-endian); static ones need none.
