@@ -15,4 +15,6 @@ mod membership;
 #[cfg(test)]
 mod mesh;
 #[cfg(test)]
+mod sandbox;
+#[cfg(test)]
 mod support;

@@ -22,6 +22,7 @@ use crate::config::Settings;
 use crate::discovery::Discovery;
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
+use crate::media::sandbox::{Lacking, Sandbox};
 use crate::media::{capability, leftovers, publish};
 use crate::members::{Members, MembersError};
 use crate::net::{self, Gate, Net, NetEvent};
@@ -67,6 +68,9 @@ pub enum StartError {
     /// No network.
     #[error(transparent)]
     Net(#[from] net::NetError),
+    /// ffmpeg cannot be confined as the settings require.
+    #[error(transparent)]
+    Sandbox(#[from] Lacking),
     /// No API.
     #[error(transparent)]
     Http(#[from] http::HttpError),
@@ -248,8 +252,20 @@ fn unpin_leftovers(store: &Store) -> Result<(), dmc_store::StoreError> {
     Ok(())
 }
 
+/// What confines ffmpeg here; what it cannot do is said once.
+fn confine(settings: &Settings) -> Result<Sandbox, Lacking> {
+    let (sandbox, report) = Sandbox::new(settings)?;
+    match report.lacks() {
+        _ if !report.wanted => info!("ffmpeg is not confined: sandbox = \"off\""),
+        lacks if lacks.is_empty() => info!("ffmpeg is confined: {}", report.words()),
+        lacks => warn!("ffmpeg is confined in part only: {}", lacks.join("; ")),
+    }
+    Ok(sandbox)
+}
+
 /// Starts an agent.
 pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, StartError> {
+    let sandbox = confine(&settings)?;
     let lock = lock(data_dir)?;
     let failed = |source| StartError::DataDir { path: data_dir.to_owned(), source };
     let data_dir = data_dir.canonicalize().map_err(failed)?;
@@ -272,7 +288,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     clean(&data_dir, &jobs);
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
-    let tools = tools.map(|tools| tools.called_by(me));
+    let tools = tools.map(|tools| tools.called_by(me).confined(&sandbox));
     let listener = http::bind(settings.api).await?;
     let (events, inbox) = runtime::channel();
     let (net_events, net_inbox) = mpsc::channel(CHANNEL);

@@ -28,6 +28,18 @@ pub enum HandOver {
     Never,
 }
 
+/// Whether ffmpeg is confined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandboxing {
+    /// As far as the system can; what it lacks is said.
+    Auto,
+    /// Wholly, or the agent does not start.
+    Required,
+    /// Not at all: only limits and priority.
+    Off,
+}
+
 /// Everything that a person can set; every key has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,6 +71,11 @@ pub struct Settings {
     pub hand_over: HandOver,
     /// Where results that others deliver to this agent are put; without it, none are.
     pub inbox: Option<PathBuf>,
+    /// Whether ffmpeg is confined to the files of each call, without network or other programs.
+    pub sandbox: Sandboxing,
+    /// The most memory that one ffmpeg may ask for, in bytes; 0: three quarters of the machine's,
+    /// and 4 GiB at least. Encoders of AV1 need 2 GiB even for small pictures.
+    pub sandbox_memory_bytes: u64,
     /// Seconds that running work gets when the agent stops.
     pub stop_grace_s: u64,
     /// Time-outs and limits between agents.
@@ -81,6 +98,8 @@ impl Default for Settings {
             custodian: true,
             hand_over: HandOver::Auto,
             inbox: None,
+            sandbox: Sandboxing::Auto,
+            sandbox_memory_bytes: 0,
             stop_grace_s: 10,
             mesh: dmc_protocol::config::Config::default(),
         }
@@ -192,6 +211,7 @@ mod tests {
         assert_eq!((settings.mesh.suspect_ms, settings.name.as_str()), (5, "7"));
         assert_eq!(settings.mesh.heartbeat_ms, 10_000);
         assert_eq!(with(&[("DMC_SLOTS", "9")]).unwrap().slots, 9);
+        assert_eq!(with(&[("DMC_SANDBOX", "off")]).unwrap().sandbox, Sandboxing::Off);
     }
 
     #[test]

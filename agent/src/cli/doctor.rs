@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use dmc_agent::media::capability;
 use dmc_agent::media::run::Tools;
+use dmc_agent::media::sandbox::{Report, Sandbox};
 use dmc_protocol::media::Encoder;
 use serde::Serialize;
 
@@ -23,22 +24,27 @@ struct Finding {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     mend: Option<String>,
+    /// What is enforced, part by part; only of the sandbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox: Option<Report>,
 }
 
 fn ok(check: &'static str, detail: impl Into<String>) -> Finding {
-    Finding { check, level: "ok", detail: detail.into(), mend: None }
+    Finding { check, level: "ok", detail: detail.into(), mend: None, sandbox: None }
 }
 
 fn warning(check: &'static str, detail: impl Into<String>, mend: &str) -> Finding {
-    Finding { check, level: "warning", detail: detail.into(), mend: Some(mend.to_owned()) }
+    Finding { level: "warning", mend: Some(mend.to_owned()), ..ok(check, detail) }
 }
 
 fn problem(check: &'static str, detail: impl Into<String>, mend: &str) -> Finding {
-    Finding { check, level: "problem", detail: detail.into(), mend: Some(mend.to_owned()) }
+    Finding { level: "problem", mend: Some(mend.to_owned()), ..ok(check, detail) }
 }
 
 pub(crate) async fn run(place: &Place) -> anyhow::Result<End> {
-    let mut findings = media().await;
+    let (sandbox, confined) = confined(place)?;
+    let mut findings = media(&sandbox).await;
+    findings.push(confined);
     findings.push(disk(place));
     findings.push(multicast());
     findings.push(clock());
@@ -58,14 +64,42 @@ pub(crate) async fn run(place: &Place) -> anyhow::Result<End> {
     Ok(if failed { End::Failed } else { End::Done })
 }
 
-async fn media() -> Vec<Finding> {
+/// The sandbox of this machine's settings, as far as there is one.
+fn confined(place: &Place) -> anyhow::Result<(Sandbox, Finding)> {
+    let check = "sandbox";
+    let (sandbox, report) = match Sandbox::new(&place.settings()?) {
+        Ok(found) => found,
+        Err(e) => {
+            let mend = "see the message; dmc agent does not start";
+            return Ok((Sandbox::default(), problem(check, e.to_string(), mend)));
+        }
+    };
+    let lacks = report.lacks();
+    let finding = if !report.wanted {
+        let mend = "remove sandbox = \"off\" from the settings";
+        warning(check, "off: ffmpeg may do what this user may", mend)
+    } else if lacks.is_empty() {
+        ok(check, format!("ffmpeg is confined: {}", report.words()))
+    } else {
+        warning(check, format!("ffmpeg is confined in part: {}", lacks.join("; ")), report.mend())
+    };
+    Ok((sandbox, Finding { sandbox: Some(report), ..finding }))
+}
+
+async fn media(sandbox: &Sandbox) -> Vec<Finding> {
     let install = "sudo apt install ffmpeg";
     let tools = match Tools::find() {
-        Ok(tools) => tools,
+        Ok(tools) => tools.confined(sandbox),
         Err(e) => return vec![problem("ffmpeg", e.to_string(), install)],
     };
     let able = capability::detect(&tools).await;
-    let mut findings = vec![ok("ffmpeg", able.ffmpeg_version.clone())];
+    let mut findings = vec![if able.ffmpeg_version.is_empty() {
+        let detail = format!("{} does not start", tools.ffmpeg.path().display());
+        let mend = "if DMC_SANDBOX=off helps, see what the sandbox allows (docs/SECURITY.md)";
+        problem("ffmpeg", detail, mend)
+    } else {
+        ok("ffmpeg", able.ffmpeg_version.clone())
+    }];
     for encoder in Encoder::ALL {
         findings.push(if able.encoders.contains_key(&encoder) {
             ok("encoder", format!("{encoder} works"))

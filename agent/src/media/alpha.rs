@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::MediaError;
 use super::ffprobe::RawStream;
-use super::run::{self, Args, Call, Tools, file_url};
+use super::run::{self, Args, Call, Tools};
 
 /// What libvpx gives for 8-bit pictures with transparency; it reads no others.
 const FORMAT: &str = "yuva420p";
@@ -78,7 +78,7 @@ pub(crate) async fn options(
     }
     let mut args = Args::ffprobe();
     args.guards(Some(format)).words("-show_streams -of json");
-    args.arg("-i").arg(file_url(input));
+    args.arg("-i").read(input);
     let mut call = Call::new("reading the source's headers", &tools.ffprobe, args);
     call.wall = WALL;
     let captured = run::capture(call, cancel).await?;

@@ -7,6 +7,7 @@ use dmc_protocol::media::{
     MasteringDisplay, Quality, Rational, SegmentTask, VideoSettings, VideoWork, WholeTask,
 };
 
+use super::bounds;
 use super::run::Args;
 
 /// The end of a file name for a task's result.
@@ -22,8 +23,8 @@ pub(crate) fn segment(task: &SegmentTask, input: &Path, media: &Path, proof: &Pa
     let mut args = Args::ffmpeg();
     let (source, shift) = match &task.feed {
         Feed::Piece { shift_s, .. } => {
-            args.words("-copyts -noautorotate -protocol_whitelist file -f nut");
-            args.arg("-i").output(input);
+            args.words("-copyts -noautorotate -protocol_whitelist file");
+            args.words(&format!("-max_pixels {} -f nut -i", bounds::PIXELS_MAX)).read(input);
             let ticks = u64::from(*shift_s) * u64::from(base.den) / u64::from(base.num.max(1));
             ("[0:v:0]".to_owned(), format!(",setpts=PTS-{ticks}"))
         }

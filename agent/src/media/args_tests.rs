@@ -29,7 +29,7 @@ fn work(encoder: Encoder) -> VideoWork {
 }
 
 fn text(args: &Args) -> String {
-    let words: Vec<String> = args.0.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = args.words.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     words.join(" ")
 }
 
@@ -48,7 +48,7 @@ fn a_piece_is_moved_back_and_trimmed() {
     assert_eq!(
         text(&args),
         "-nostdin -hide_banner -nostats -loglevel error -y -copyts -noautorotate \
-         -protocol_whitelist file -f nut -i file:-in -filter_complex \
+         -protocol_whitelist file -max_pixels 134217728 -f nut -i file:-in -filter_complex \
          [0:v:0]settb=1/12288,setpts=PTS-44236800,trim=end_pts=2000,split[x][y];\
          [x]trim=start_pts=1000,setpts=PTS-1000,setsar=1/1:max=1000000,\
          setparams=range=limited:color_primaries=9[e] \

@@ -67,8 +67,17 @@ async fn version(tools: &Tools) -> String {
     args.arg("-version");
     let mut call = Call::new("asking for ffmpeg's version", &tools.ffmpeg, args);
     call.wall = WALL;
-    let Ok(captured) = run::capture(call, &CancellationToken::new()).await else {
-        return String::new();
+    let captured = match run::capture(call, &CancellationToken::new()).await {
+        Ok(captured) => captured,
+        Err(error) => {
+            let path = tools.ffmpeg.path().display();
+            tracing::warn!(
+                "{path} does not start, so this machine encodes nothing: {error}. If it only \
+                 needs files that the sandbox does not know, name them in LD_LIBRARY_PATH or set \
+                 sandbox = \"off\""
+            );
+            return String::new();
+        }
     };
     let text = String::from_utf8_lossy(&captured.stdout);
     let line = text.lines().next().unwrap_or_default();

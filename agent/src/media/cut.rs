@@ -41,6 +41,7 @@ pub async fn cut_piece(
     let args = args(cut, from, source, out);
     let mut call = Call::new("cutting a piece", &tools.ffmpeg, args);
     call.wall = WALL;
+    call.file_bytes_max = run::room_for(&[source]).await;
     run::with_progress(call, |_| {}, cancel).await?;
     let bytes = tokio::fs::metadata(out).await.map_err(|e| MediaError::io("read", out, e))?.len();
     // A cut-off source gives less than its index promised only if it changed since.

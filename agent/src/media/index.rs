@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::bounds;
 use super::error::MediaError;
 use super::probe::{ENCRYPTED, encrypted};
-use super::run::{self, Args, Call, Tools, file_url};
+use super::run::{self, Args, Call, Tools};
 use super::streams::Probe;
 
 /// More packets than this and the index would not fit in memory.
@@ -71,7 +72,7 @@ pub async fn index(tools: &Tools, path: &Path, probe: &Probe) -> Result<Index, M
         "-show_entries packet=pts,dts,duration,size,pos,flags:packet_side_data=side_data_type",
     );
     args.words("-of csv=p=0 -i");
-    args.arg(file_url(path));
+    args.read(path);
     let mut call = Call::new("reading the packet index", &tools.ffprobe, args);
     call.wall = WALL;
     call.stdout_bytes_max = BYTES_MAX;
@@ -86,6 +87,7 @@ pub async fn index(tools: &Tools, path: &Path, probe: &Probe) -> Result<Index, M
         let why = "there is no picture in it: it was cut off or is damaged";
         return Err(MediaError::refused(path, why, "Copy it again"));
     }
+    bounds::check_frames(path, packets.len() as u64, (pictures.width, pictures.height))?;
     Ok(Index { packets })
 }
 

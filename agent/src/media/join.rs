@@ -47,12 +47,20 @@ pub async fn join(
     let parts =
         Parts { timeline: timeline.as_ref(), list: list.as_deref(), covers: &covers, delays };
     let args = arguments(plan, source, results, &parts, out);
-    let call = Call::new("joining the result", &tools.ffmpeg, args);
+    let mut call = Call::new("joining the result", &tools.ffmpeg, args);
+    call.file_bytes_max = bytes_max(source, results).await;
     run::with_progress(call, |_| {}, cancel).await?;
     if plan.join.container == Container::Mp4 {
         boxes::turn(out, plan.join.orientation).await?;
     }
     Ok(())
+}
+
+/// No honest result is larger than what it is joined from and what a container adds.
+async fn bytes_max(source: &Path, results: &[TaskOutput]) -> u64 {
+    let mut files = vec![source];
+    files.extend(results.iter().map(|result| result.media.as_path()));
+    run::room_for(&files).await
 }
 
 /// The list of segments for ffmpeg, each with its exact length.
@@ -111,7 +119,9 @@ async fn extract_covers(
         args.input(Some(&plan.source_format), source);
         args.words(&format!("-map 0:{} -c copy -frames:v 1 -f image2 -update 1", stream.source));
         args.output(&file);
-        run::capture(Call::new("reading the cover", &tools.ffmpeg, args), cancel).await?;
+        let mut call = Call::new("reading the cover", &tools.ffmpeg, args);
+        call.file_bytes_max = run::room_for(&[source]).await;
+        run::capture(call, cancel).await?;
         let tags = stream.tags.clone();
         covers.push(CoverFile { file, name: name.clone(), mime: mime.clone(), tags });
     }
@@ -145,7 +155,7 @@ fn arguments(
     if let (Some(timeline), Some(list)) = (timeline, *list) {
         args.arg("-itsoffset").arg(seconds(timeline.first_us));
         args.words("-protocol_whitelist file -format_whitelist concat,mov -f concat -safe 1 -i");
-        args.output(list);
+        args.read(list).follows_links_in(list.parent().unwrap_or(Path::new(".")));
         inputs += 1;
     }
     let source_input = inputs;
@@ -194,9 +204,9 @@ fn arguments(
         number += 1;
     }
     args.words("-c copy");
-    args.0.append(&mut maps.0);
+    args.append(maps);
     for cover in *covers {
-        args.arg("-attach").output(&cover.file);
+        args.arg("-attach").read(&cover.file);
         for (key, value) in [("mimetype", &cover.mime), ("filename", &cover.name)] {
             args.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
         }

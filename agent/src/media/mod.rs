@@ -7,7 +7,9 @@
 
 mod alpha;
 mod args;
+mod bounds;
 mod boxes;
+mod call;
 pub mod capability;
 pub mod cut;
 pub mod error;
@@ -24,7 +26,7 @@ pub mod probe;
 pub mod proof;
 pub mod publish;
 pub mod run;
-mod sandbox;
+pub mod sandbox;
 mod segments;
 mod sniff;
 pub mod streams;

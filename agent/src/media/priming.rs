@@ -64,11 +64,12 @@ async fn measure(
     args.words(&format!("-copyts -itsoffset {AWAY_S}")).input(format, media);
     args.words(&format!("{one} -f matroska")).output(&copy);
     args.words(&format!("{one} -f framehash -hash crc32 pipe:1"));
-    let Some(given) = first_us(tools, args, cancel).await? else { return Ok(0) };
+    let bytes_max = run::room_for(&[media]).await;
+    let Some(given) = first_us(tools, args, bytes_max, cancel).await? else { return Ok(0) };
     let mut args = Args::ffmpeg();
     args.arg("-copyts").input(None, &copy);
     args.words("-map 0 -c copy -f framehash -hash crc32 pipe:1");
-    let Some(read) = first_us(tools, args, cancel).await? else { return Ok(0) };
+    let Some(read) = first_us(tools, args, bytes_max, cancel).await? else { return Ok(0) };
     // Matroska counts in milliseconds: less than one says nothing.
     let late_ms = (given - read + 500).div_euclid(1_000);
     let late_us = late_ms * 1_000;
@@ -79,9 +80,11 @@ async fn measure(
 async fn first_us(
     tools: &Tools,
     args: Args,
+    file_bytes_max: u64,
     cancel: &CancellationToken,
 ) -> Result<Option<i64>, MediaError> {
-    let call = Call::new("measuring the sound's priming", &tools.ffmpeg, args);
+    let mut call = Call::new("measuring the sound's priming", &tools.ffmpeg, args);
+    call.file_bytes_max = file_bytes_max;
     let captured = match run::capture(call, cancel).await {
         Ok(captured) => captured,
         Err(error) if error.is_cancelled() => return Err(error),

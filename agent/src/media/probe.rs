@@ -7,10 +7,11 @@ use dmc_protocol::media::{FieldOrder, InputFormat, MediaKind, PixFmt, Rational};
 use tokio_util::sync::CancellationToken;
 
 use super::alpha;
+use super::bounds;
 use super::error::MediaError;
 use super::ffprobe::{self, ColourWords, Document, RawFrame, RawStream};
 use super::holds;
-use super::run::{self, Args, Call, Tools, file_url};
+use super::run::{self, Args, Call, Tools};
 use super::sniff::{self, Sniffed};
 use super::streams::{Orientation, Pictures, Probe, Stream, StreamKind};
 
@@ -44,6 +45,7 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
         let why = format!("its file format ({name}) is not one of media files");
         return Err(MediaError::refused(path, why, "Give a film, sound or picture file"));
     };
+    bounds::check_headers(path, &document)?;
     refuse_encrypted(tools, path, &format, &document).await?;
     let pictures = match main_video(&document.streams, &format) {
         Some(raw) => Some(pictures(tools, path, &format, raw).await?),
@@ -62,7 +64,7 @@ async fn headers(
 ) -> Result<Document, MediaError> {
     let mut args = Args::ffprobe();
     args.guards(format).words("-show_streams -show_format -show_chapters -of json");
-    args.arg("-i").arg(file_url(path));
+    args.arg("-i").read(path);
     let mut call = Call::new("reading the file's headers", &tools.ffprobe, args);
     call.wall = WALL;
     let captured = run::capture(call, &CancellationToken::new())
@@ -80,8 +82,6 @@ fn explain_unreadable(path: &Path, error: MediaError) -> MediaError {
         ("its index (moov) is missing: the recording or the copy was cut off", "Copy it again")
     } else if said.contains("Format not on whitelist") {
         ("it is a playlist or a script, not a media file", "Give the media file itself")
-    } else if said.contains("Permission denied") {
-        ("it may not be read", "Give yourself the right to read it (chmod)")
     } else if said.contains("Invalid data found") || said.contains("End of file") {
         ("it is not a media file, or it is damaged", "Check that it plays")
     } else {
@@ -121,7 +121,7 @@ async fn first_frames(
     args.guards(Some(format)).words(&format!(
         "-select_streams {index} -show_frames -read_intervals %+#{FRAMES} -of json"
     ));
-    args.arg("-i").arg(file_url(path));
+    args.arg("-i").read(path);
     let mut call = Call::new("looking at the first frames", &tools.ffprobe, args);
     call.wall = WALL;
     // Damaged first frames are no reason to refuse: the headers may say enough.
@@ -158,6 +158,7 @@ async fn pictures(
     if width == 0 || height == 0 {
         return Err(refuse("the size of its pictures is unknown".to_owned()));
     }
+    bounds::check_picture(path, width, height)?;
     let side: Vec<_> = raw
         .side_data_list
         .iter()
@@ -329,7 +330,7 @@ async fn first_packets_are_encrypted(tools: &Tools, path: &Path, format: &InputF
         "-show_packets -show_entries packet_side_data=side_data_type \
          -read_intervals %+#{PACKETS} -of csv=p=0"
     ));
-    args.arg("-i").arg(file_url(path));
+    args.arg("-i").read(path);
     let mut call = Call::new("looking at the first packets", &tools.ffprobe, args);
     call.wall = WALL;
     match run::capture(call, &CancellationToken::new()).await {

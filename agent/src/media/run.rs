@@ -1,90 +1,24 @@
 //! The one way in which ffmpeg and ffprobe are called.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use dmc_protocol::id::AgentId;
-use dmc_protocol::media::InputFormat;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::MediaError;
 use super::{leftovers, sandbox};
 
+pub(crate) use super::call::{Args, Call, room_for};
+pub use super::call::{Program, Tools};
 pub use super::work::{TaskOutput, run_task};
 
-/// Pixels of one picture that ffmpeg may decode: a small file can ask for gigabytes.
-const PIXELS_MAX: u64 = 134_217_728;
 /// How much of a program's stderr is kept, from its end.
 const STDERR_BYTES_MAX: usize = 16 * 1024;
 /// How long a program may make no progress.
 const STALL: Duration = Duration::from_secs(300);
-/// How long any one call may take.
-const WALL: Duration = Duration::from_secs(14 * 24 * 3600);
-
-/// A program that can be called.
-#[derive(Debug, Clone)]
-pub struct Program {
-    path: PathBuf,
-    /// The agent that calls it, in the program's environment.
-    agent: Option<AgentId>,
-}
-
-impl Program {
-    /// The program in that file.
-    pub fn at(path: impl Into<PathBuf>) -> Program {
-        Program { path: path.into(), agent: None }
-    }
-
-    /// Its file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// The programs that do the work.
-#[derive(Debug, Clone)]
-pub struct Tools {
-    /// ffmpeg.
-    pub ffmpeg: Program,
-    /// ffprobe.
-    pub ffprobe: Program,
-}
-
-impl Tools {
-    /// Finds the programs: `DMC_FFMPEG` and `DMC_FFPROBE`, else the search path.
-    ///
-    /// # Errors
-    /// [`MediaError::NoTool`] when one is missing.
-    pub fn find() -> Result<Tools, MediaError> {
-        let need = |variable: &str, program: &'static str| {
-            let chosen = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists());
-            chosen.or_else(|| on_path(program)).ok_or(MediaError::NoTool { program })
-        };
-        Ok(Tools {
-            ffmpeg: Program::at(need("DMC_FFMPEG", "ffmpeg")?),
-            ffprobe: Program::at(need("DMC_FFPROBE", "ffprobe")?),
-        })
-    }
-
-    /// The same, called by an agent that finds its leftovers after a crash.
-    #[must_use]
-    pub fn called_by(mut self, agent: AgentId) -> Tools {
-        self.ffmpeg.agent = Some(agent);
-        self.ffprobe.agent = Some(agent);
-        self
-    }
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
 /// How far a running task is.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Progress {
@@ -96,117 +30,6 @@ pub struct Progress {
     pub out_bytes: u64,
     /// Media time written, in microseconds.
     pub out_time_us: i64,
-}
-
-/// The path as ffmpeg takes it: always a file, whatever its name looks like.
-pub(crate) fn file_url(path: &Path) -> OsString {
-    let mut url = OsString::from("file:");
-    url.push(path);
-    url
-}
-
-/// A growing list of arguments.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Args(pub Vec<OsString>);
-
-impl Args {
-    /// The start of every ffmpeg call.
-    pub fn ffmpeg() -> Args {
-        let mut args = Args::default();
-        args.words("-nostdin -hide_banner -nostats -loglevel error -y");
-        args
-    }
-
-    /// The start of every ffprobe call.
-    pub fn ffprobe() -> Args {
-        let mut args = Args::default();
-        args.words("-hide_banner -loglevel error");
-        args
-    }
-
-    /// Several words, split at spaces. Only for text of our own.
-    pub fn words(&mut self, words: &str) -> &mut Args {
-        self.0.extend(words.split_ascii_whitespace().map(OsString::from));
-        self
-    }
-
-    /// One argument, as it is.
-    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Args {
-        self.0.push(arg.as_ref().to_owned());
-        self
-    }
-
-    /// The guards of one input, its format and its path.
-    pub fn input(&mut self, format: Option<&InputFormat>, path: &Path) -> &mut Args {
-        self.guards(format).arg("-i").arg(file_url(path))
-    }
-
-    /// The guards of one input; `-i` or, for ffprobe, the path follows.
-    pub fn guards(&mut self, format: Option<&InputFormat>) -> &mut Args {
-        self.words("-protocol_whitelist file -format_whitelist").arg(InputFormat::whitelist());
-        self.words(&format!("-max_pixels {PIXELS_MAX}"));
-        if let Some(format) = format {
-            self.arg("-f").arg(format.name());
-        }
-        self
-    }
-
-    /// The path of an output.
-    pub fn output(&mut self, path: &Path) -> &mut Args {
-        self.arg(file_url(path))
-    }
-}
-
-/// One call of a program.
-pub(crate) struct Call<'a> {
-    /// What is being done, for people.
-    pub step: &'static str,
-    pub program: &'a Program,
-    pub args: Args,
-    /// The most that it may print.
-    pub stdout_bytes_max: usize,
-    /// How long it may take.
-    pub wall: Duration,
-    /// The largest file that it may write.
-    pub file_bytes_max: Option<u64>,
-}
-
-impl<'a> Call<'a> {
-    /// A call with the usual limits.
-    pub fn new(step: &'static str, program: &'a Program, args: Args) -> Call<'a> {
-        Call {
-            step,
-            program,
-            args,
-            stdout_bytes_max: 64 * 1024 * 1024,
-            wall: WALL,
-            file_bytes_max: None,
-        }
-    }
-
-    /// The command as one could type it.
-    fn text(&self) -> String {
-        let quote = |word: &OsStr| {
-            let text = word.to_string_lossy();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-            if !text.is_empty() && text.chars().all(plain) {
-                return text.into_owned();
-            }
-            format!("'{}'", text.replace('\'', r"'\''"))
-        };
-        let mut words = vec![quote(self.program.path.as_os_str())];
-        words.extend(self.args.0.iter().map(|arg| quote(arg)));
-        words.join(" ")
-    }
-
-    fn failed(&self, why: impl Into<String>, stderr: &[u8]) -> MediaError {
-        MediaError::Failed {
-            step: self.step,
-            why: why.into(),
-            command: self.text(),
-            stderr: String::from_utf8_lossy(stderr).into_owned(),
-        }
-    }
 }
 
 /// What a finished program printed.
@@ -237,7 +60,7 @@ pub(crate) async fn with_progress(
 ) -> Result<String, MediaError> {
     let mut args = Args::default();
     args.words("-progress pipe:1 -stats_period 0.5");
-    args.0.append(&mut call.args.0);
+    args.append(std::mem::take(&mut call.args));
     call.args = args;
     let mut lines = ProgressLines::default();
     execute(&call, cancel, |bytes| {
@@ -362,18 +185,22 @@ async fn finish(
     let said = stderr.await.unwrap_or_default();
     match status {
         Ok(status) if status.success() => Ok(String::from_utf8_lossy(&said).into_owned()),
-        Ok(status) => Err(call.failed(status.to_string(), &said)),
+        Ok(status) => Err(call.failed(sandbox::ended(status, &call.limits()), &said)),
         Err(error) => Err(call.failed(error.to_string(), &said)),
     }
 }
 
+/// The program is confined before its first instruction where there is a sandbox, and as far as
+/// possible from outside where there is none.
 fn spawn(call: &Call<'_>) -> Result<Child, MediaError> {
-    let mut command = Command::new(&call.program.path);
-    if let Some(agent) = call.program.agent {
+    let program = call.program;
+    let limits = call.limits();
+    let mut command = program.sandbox.command(program.path(), &call.args.files, &limits);
+    if let Some(agent) = program.agent {
         command.env(leftovers::MARK, agent.to_string());
     }
     command
-        .args(&call.args.0)
+        .args(&call.args.words)
         .env("LC_ALL", "C")
         .env("AV_LOG_FORCE_NOCOLOR", "1")
         .stdin(Stdio::null())
@@ -384,7 +211,9 @@ fn spawn(call: &Call<'_>) -> Result<Child, MediaError> {
     let child = command
         .spawn()
         .map_err(|error| call.failed(format!("it could not be started: {error}"), b""))?;
-    sandbox::confine(&child, call.file_bytes_max);
+    if !program.sandbox.is_on() {
+        sandbox::limit(&child, &limits);
+    }
     Ok(child)
 }
 

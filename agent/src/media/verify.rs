@@ -10,7 +10,7 @@ use super::args::hash_format;
 use super::error::MediaError;
 use super::plan::Plan;
 use super::proof::{self, Frame, Proof};
-use super::run::{self, Args, Call, Tools, file_url};
+use super::run::{self, Args, Call, Tools};
 use super::work::TaskOutput;
 
 pub(crate) use super::verify_handed::verify_handed;
@@ -228,7 +228,7 @@ pub(crate) async fn parameters(
 ) -> Result<Parameters, MediaError> {
     let mut args = Args::ffprobe();
     args.guards(None).words("-select_streams v:0 -show_data_hash SHA256 -show_entries");
-    args.words("stream=codec_name,width,height,extradata_hash -of json -i").arg(file_url(media));
+    args.words("stream=codec_name,width,height,extradata_hash -of json -i").read(media);
     let call = Call::new("reading the result's headers", &tools.ffprobe, args);
     let captured = run::capture(call, cancel).await?;
     let document: ParametersDocument = serde_json::from_slice(&captured.stdout)

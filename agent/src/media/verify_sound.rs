@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::MediaError;
 use super::ffprobe::seconds_to_us;
 use super::proof::Proof;
-use super::run::{self, Args, Call, Tools, file_url};
+use super::run::{self, Args, Call, Tools};
 use super::verify::{self, Checked, Verdict};
 use super::work::TaskOutput;
 
@@ -88,7 +88,7 @@ async fn length_us(
     cancel: &CancellationToken,
 ) -> Result<Option<u64>, MediaError> {
     let mut args = Args::ffprobe();
-    args.guards(None).words("-show_entries format=duration -of json -i").arg(file_url(media));
+    args.guards(None).words("-show_entries format=duration -of json -i").read(media);
     let call = Call::new("reading the sound's length", &tools.ffprobe, args);
     let captured = run::capture(call, cancel).await?;
     let lengths: Lengths = serde_json::from_slice(&captured.stdout)

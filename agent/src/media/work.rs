@@ -41,9 +41,9 @@ pub async fn run_task(
     };
     // What comes before the first input belongs to it.
     let mut args = alpha::options(tools, spec, input, cancel).await?;
-    args.0.append(&mut arguments(spec, input, &output).0);
+    args.append(arguments(spec, input, &output));
     let mut call = Call::new(step(spec), &tools.ffmpeg, args);
-    call.file_bytes_max = Some(bytes_max(spec));
+    call.file_bytes_max = bytes_max(spec);
     run::with_progress(call, progress, cancel).await?;
     let marked = match spec.video() {
         Some(video) => boxes::mark(&output.media, &video.settings).await,
