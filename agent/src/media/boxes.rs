@@ -116,7 +116,7 @@ fn read_header(file: &mut File, at: u64, size: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Sets the matrix of the first track with the handler of pictures.
-fn set_matrix(header: &mut [u8], orientation: Orientation) -> Option<()> {
+pub(super) fn set_matrix(header: &mut [u8], orientation: Orientation) -> Option<()> {
     let mut from = 8;
     let (track, size) = loop {
         let (track, size) = child(header, from..header.len(), b"trak")?;
@@ -163,7 +163,7 @@ fn append(path: &Path, boxes: &[u8]) -> io::Result<()> {
 }
 
 /// Where the header begins and how long it is.
-fn find_header(file: &mut File, length: u64) -> io::Result<(u64, u64)> {
+pub(super) fn find_header(file: &mut (impl Read + Seek), length: u64) -> io::Result<(u64, u64)> {
     let mut at = 0;
     while at + 16 <= length {
         let mut head = [0; 16];
@@ -189,7 +189,7 @@ fn find_header(file: &mut File, length: u64) -> io::Result<(u64, u64)> {
 }
 
 /// Puts the boxes at the end of the first sample entry and makes everything around it longer.
-fn insert(mut header: Vec<u8>, boxes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn insert(mut header: Vec<u8>, boxes: &[u8]) -> Option<Vec<u8>> {
     let mut around = vec![0];
     let mut range = 8..header.len();
     for name in WAY {
