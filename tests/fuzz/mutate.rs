@@ -5,11 +5,24 @@ use std::hash::Hasher;
 
 const INPUT_BYTES_MAX: usize = 64 << 10;
 /// Bytes at the edges of numbers and texts.
-const BYTES: &[u8] = &[0, 1, 0x0a, 0x22, 0x25, 0x2d, 0x30, 0x7f, 0x80, 0xfb, 0xfc, 0xfd, 0xfe, 0xff];
+const BYTES: &[u8] =
+    &[0, 1, 0x0a, 0x22, 0x25, 0x2d, 0x30, 0x7f, 0x80, 0xfb, 0xfc, 0xfd, 0xfe, 0xff];
 /// What a number in a text becomes.
 const NUMBERS: &[&str] = &[
-    "0", "1", "-1", "65536", "4294967295", "4294967296", "9223372036854775807",
-    "-9223372036854775808", "18446744073709551615", "1e308", "NaN", "0.0000001", "N/A", "",
+    "0",
+    "1",
+    "-1",
+    "65536",
+    "4294967295",
+    "4294967296",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "1e308",
+    "NaN",
+    "0.0000001",
+    "N/A",
+    "",
 ];
 
 /// An endless row of changed inputs.

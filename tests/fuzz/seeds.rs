@@ -29,9 +29,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
 fn some<T>(strategy: impl Strategy<Value = T>) -> Vec<T> {
     // Always the same values.
     let mut runner = TestRunner::deterministic();
-    (0..VALUES)
-        .filter_map(|_| Some(strategy.new_tree(&mut runner).ok()?.current()))
-        .collect()
+    (0..VALUES).filter_map(|_| Some(strategy.new_tree(&mut runner).ok()?.current())).collect()
 }
 
 fn frames() -> Vec<Vec<u8>> {

@@ -12,9 +12,9 @@ use axum::{Json, Router};
 use dmc_protocol::id::JobId;
 use dmc_protocol::mesh::Input;
 
+use super::gather;
 use super::guard::{self, Guard};
 use super::problem::{self, Problem};
-use super::gather;
 use super::views::{JobView, PeerView, StatusView};
 use crate::intake::{self, Refusal, Wish};
 use crate::runtime::Shared;

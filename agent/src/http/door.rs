@@ -95,10 +95,8 @@ impl Door {
 
 /// Answers connections until the agent stops.
 pub(super) async fn open(listener: TcpListener, routes: Router, stop: CancellationToken) {
-    let door = Arc::new(Door {
-        strangers: Mutex::default(),
-        known: Arc::new(Semaphore::new(KNOWN_MAX)),
-    });
+    let door =
+        Arc::new(Door { strangers: Mutex::default(), known: Arc::new(Semaphore::new(KNOWN_MAX)) });
     let mut troubled = false;
     loop {
         let accepted = tokio::select! {

@@ -143,44 +143,75 @@ mod tests {
 
     #[test]
     fn only_the_token_opens() {
-        let with = |credentials| status(&[("host", "127.0.0.1:7340"), ("authorization", credentials)]);
+        let with =
+            |credentials| status(&[("host", "127.0.0.1:7340"), ("authorization", credentials)]);
         assert_eq!(with("Bearer secret"), 200);
         assert_eq!(with("bearer secret"), 200);
-        for wrong in ["", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secret2", "Basic secret"] {
+        for wrong in
+            ["", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secret2", "Basic secret"]
+        {
             assert_eq!(with(wrong), 401, "{wrong}");
         }
         assert_eq!(status(&[("host", "127.0.0.1:7340")]), 401);
-        let twice = [("host", "127.0.0.1:7340"), ("authorization", "Bearer x"), ("authorization", "Bearer secret")];
+        let twice = [
+            ("host", "127.0.0.1:7340"),
+            ("authorization", "Bearer x"),
+            ("authorization", "Bearer secret"),
+        ];
         assert_eq!(status(&twice), 401);
     }
 
     #[test]
     fn only_names_of_this_machine_are_answered() {
         let with = |host| status(&[("host", host), ("authorization", "Bearer secret")]);
-        for here in ["127.0.0.1:7340", "localhost:7340", "LOCALHOST:7340", "[::1]:7340", "127.3.2.1:7340"] {
+        for here in
+            ["127.0.0.1:7340", "localhost:7340", "LOCALHOST:7340", "[::1]:7340", "127.3.2.1:7340"]
+        {
             assert_eq!(with(here), 200, "{here}");
         }
         for elsewhere in [
-            "", "127.0.0.1", "127.0.0.1:80", "evil.example:7340", "localhost.evil.example:7340",
-            "192.168.1.2:7340", "0.0.0.0:7340", "[::]:7340", "127.0.0.1:7340@evil.example:7340",
-            "me@127.0.0.1:7340", "127.0.0.1.:7340", "127.1:7340",
+            "",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "evil.example:7340",
+            "localhost.evil.example:7340",
+            "192.168.1.2:7340",
+            "0.0.0.0:7340",
+            "[::]:7340",
+            "127.0.0.1:7340@evil.example:7340",
+            "me@127.0.0.1:7340",
+            "127.0.0.1.:7340",
+            "127.1:7340",
         ] {
             assert_eq!(with(elsewhere), 403, "{elsewhere}");
         }
         assert_eq!(status(&[("authorization", "Bearer secret")]), 403);
-        let twice = [("host", "localhost:7340"), ("host", "evil.example"), ("authorization", "Bearer secret")];
+        let twice = [
+            ("host", "localhost:7340"),
+            ("host", "evil.example"),
+            ("authorization", "Bearer secret"),
+        ];
         assert_eq!(status(&twice), 403);
     }
 
     #[test]
     fn pages_of_other_sites_are_refused() {
         let with = |origin| {
-            status(&[("host", "localhost:7340"), ("origin", origin), ("authorization", "Bearer secret")])
+            status(&[
+                ("host", "localhost:7340"),
+                ("origin", origin),
+                ("authorization", "Bearer secret"),
+            ])
         };
         assert_eq!(with("http://localhost:7340"), 200);
         for foreign in [
-            "null", "http://localhost:3000", "https://evil.example", "http://evil.example:7340",
-            "https://localhost:7340", "http://localhost", "file://",
+            "null",
+            "http://localhost:3000",
+            "https://evil.example",
+            "http://evil.example:7340",
+            "https://localhost:7340",
+            "http://localhost",
+            "file://",
         ] {
             assert_eq!(with(foreign), 403, "{foreign}");
         }

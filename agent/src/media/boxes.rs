@@ -152,7 +152,7 @@ fn append(path: &Path, boxes: &[u8]) -> io::Result<()> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
     let (at, size) = find_header(&mut file, length)?;
-    if at + size != length {
+    if at.checked_add(size) != Some(length) {
         return Err(io::Error::other("its header is not at its end"));
     }
     let header = read_header(&mut file, at, size)?;
@@ -164,8 +164,8 @@ fn append(path: &Path, boxes: &[u8]) -> io::Result<()> {
 
 /// Where the header begins and how long it is.
 pub(super) fn find_header(file: &mut (impl Read + Seek), length: u64) -> io::Result<(u64, u64)> {
-    let mut at = 0;
-    while at + 16 <= length {
+    let mut at = 0u64;
+    while length.saturating_sub(at) >= 16 {
         let mut head = [0; 16];
         file.seek(SeekFrom::Start(at))?;
         file.read_exact(&mut head)?;
@@ -180,10 +180,10 @@ pub(super) fn find_header(file: &mut (impl Read + Seek), length: u64) -> io::Res
         if &name == b"moov" {
             return Ok((at, size));
         }
-        if size < 8 {
-            break;
+        match at.checked_add(size) {
+            Some(next) if size >= 8 => at = next,
+            _ => break,
         }
-        at += size;
     }
     Err(io::Error::other("it has no header"))
 }
