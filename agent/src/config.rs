@@ -146,14 +146,27 @@ pub fn load(
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Settings, ConfigError> {
+    let found = file.map(Path::to_owned).or_else(|| default_file().filter(|path| path.exists()));
+    let text = match &found {
+        Some(path) => {
+            let failed = |source| ConfigError::Read { path: path.clone(), source };
+            Some((path.as_path(), std::fs::read_to_string(path).map_err(failed)?))
+        }
+        None => None,
+    };
+    read(text, variables)
+}
+
+/// The settings that a file's text and variables make.
+pub(crate) fn read(
+    file: Option<(&Path, String)>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Settings, ConfigError> {
     let defaults = toml::Table::try_from(Settings::default()).map_err(|e| {
         ConfigError::Invalid { place: "built-in defaults".to_owned(), reason: e.to_string() }
     })?;
     let mut table = toml::Table::new();
-    let found = file.map(Path::to_owned).or_else(|| default_file().filter(|path| path.exists()));
-    if let Some(path) = found {
-        let read = |source| ConfigError::Read { path: path.clone(), source };
-        let text = std::fs::read_to_string(&path).map_err(read)?;
+    if let Some((path, text)) = file {
         let invalid = |reason| ConfigError::Invalid { place: path.display().to_string(), reason };
         table = text.parse().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
         // Checked before variables are laid over it, so that the error names the file.

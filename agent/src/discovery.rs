@@ -6,16 +6,21 @@ use std::time::Duration;
 
 use dmc_protocol::codec::WIRE_VERSION;
 use dmc_protocol::id::AgentId;
-use mdns_sd::{IfKind, IfPredicate, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{
+    IfKind, IfPredicate, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo, TxtProperty,
+};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 /// The service type that every agent announces.
 pub const SERVICE: &str = "_dmc._tcp.local.";
+/// More addresses of one agent than a machine has.
+const ADDRESSES_MAX: usize = 16;
+const VERSION_CHARS_MAX: usize = 16;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What discovery tells.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Sighting {
     /// An agent and where it can be reached, and whether it says that its door is open; said again
     /// with more addresses.
@@ -154,26 +159,7 @@ fn service_info(
 
 fn read(event: ServiceEvent, me: AgentId, run: &str) -> Option<Sighting> {
     match event {
-        ServiceEvent::ServiceResolved(service) => {
-            let id: AgentId = service.get_property_val_str("id")?.parse().ok()?;
-            let version = service.get_property_val_str("version")?;
-            let port = service.get_port();
-            let ips: BTreeSet<IpAddr> =
-                service.get_addresses().iter().map(|ip| ip.to_ip_addr()).filter(usable).collect();
-            let addresses: Vec<SocketAddr> =
-                ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-            if id == me {
-                let other = service.get_property_val_str("run").is_some_and(|theirs| theirs != run);
-                return other.then_some(Sighting::Twin(addresses));
-            }
-            if version != WIRE_VERSION.to_string() {
-                warn!(peer = %id.short(), "speaks version {version}, this agent {WIRE_VERSION}");
-                return None;
-            }
-            let open = service.get_property_val_str("door") == Some("open");
-            debug!(peer = %id.short(), ?addresses, "seen by mDNS");
-            Some(Sighting::Found(id, addresses, open))
-        }
+        ServiceEvent::ServiceResolved(service) => found(&service, me, run),
         ServiceEvent::ServiceRemoved(_, fullname) => {
             let id = fullname.split('.').next()?.parse().ok()?;
             (id != me).then_some(Sighting::Withdrawn(id))
@@ -182,10 +168,59 @@ fn read(event: ServiceEvent, me: AgentId, run: &str) -> Option<Sighting> {
     }
 }
 
-/// Link-local IPv6 addresses need a zone that a multiaddr does not carry.
+/// The agent that a service says it is. Anybody on the link can say anything.
+fn found(service: &ResolvedService, me: AgentId, run: &str) -> Option<Sighting> {
+    let id: AgentId = service.get_property_val_str("id")?.parse().ok()?;
+    let version = service.get_property_val_str("version")?;
+    let port = service.get_port();
+    if port == 0 {
+        return None;
+    }
+    let ips: BTreeSet<IpAddr> =
+        service.get_addresses().iter().map(|ip| ip.to_ip_addr()).filter(usable).collect();
+    let addresses: Vec<SocketAddr> =
+        ips.into_iter().take(ADDRESSES_MAX).map(|ip| SocketAddr::new(ip, port)).collect();
+    if id == me {
+        let other = service.get_property_val_str("run").is_some_and(|theirs| theirs != run);
+        return other.then_some(Sighting::Twin(addresses));
+    }
+    if version != WIRE_VERSION.to_string() {
+        let version: String = version.chars().take(VERSION_CHARS_MAX).collect();
+        warn!(peer = %id.short(), "speaks version {version:?}, this agent {WIRE_VERSION}");
+        return None;
+    }
+    let open = service.get_property_val_str("door") == Some("open");
+    debug!(peer = %id.short(), ?addresses, "seen by mDNS");
+    Some(Sighting::Found(id, addresses, open))
+}
+
+/// Whether it can be the address of one machine. Link-local IPv6 addresses need a zone that a
+/// multiaddr does not carry.
 fn usable(ip: &IpAddr) -> bool {
     match ip {
-        IpAddr::V4(_) => true,
+        _ if ip.is_unspecified() || ip.is_multicast() => false,
+        IpAddr::V4(ip) => !ip.is_broadcast(),
         IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    }
+}
+
+/// What the TXT record of a service makes of it: `strings` are its parts, `key=value` each. For
+/// fuzzing.
+pub(crate) fn announced(
+    strings: &[Vec<u8>],
+    ips: &[IpAddr],
+    port: u16,
+    me: AgentId,
+) -> Option<Sighting> {
+    let properties: Vec<TxtProperty> = strings.iter().map(|string| property(string)).collect();
+    let service = ServiceInfo::new(SERVICE, "x", "x.local.", ips, port, properties).ok()?;
+    found(&service.as_resolved_service(), me, "")
+}
+
+/// As mdns-sd reads a part of a TXT record.
+fn property(string: &[u8]) -> TxtProperty {
+    match string.iter().position(|byte| *byte == b'=') {
+        Some(at) => (String::from_utf8_lossy(&string[..at]), &string[at + 1..]).into(),
+        None => String::from_utf8_lossy(string).as_ref().into(),
     }
 }

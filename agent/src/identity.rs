@@ -88,8 +88,13 @@ pub fn remove(data_dir: &Path) -> Result<(), IdentityError> {
 /// Writes a file that only its owner may read: temporary name, fsync, rename.
 pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temp = path.with_extension("tmp");
+    // One that is left over, or was put there, would keep its own mode.
+    match fs::remove_file(&temp) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&temp)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temp, path)?;
@@ -126,5 +131,19 @@ mod tests {
         let path = dir.path().join("identity.key");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(load_or_create(dir.path()), Err(IdentityError::Exposed { .. })));
+    }
+
+    #[test]
+    fn a_private_file_is_private_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, left) = (dir.path().join("api.token"), dir.path().join("api.tmp"));
+        for file in [&path, &left] {
+            fs::write(file, "old").unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o666)).unwrap();
+        }
+        write_private(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!left.exists());
     }
 }

@@ -4,6 +4,8 @@ pub mod agent;
 pub mod config;
 pub mod custody;
 pub mod discovery;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod identity;
 pub mod intact;

@@ -19,6 +19,8 @@ pub struct BadId {
 /// The multihash and protobuf prefix of an ed25519 key in a libp2p peer id
 /// (libp2p specs, `peer-ids/peer-ids.md`): identity hash, 36 bytes, key type 1, 32 bytes of key.
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+/// Longer than any peer id of 38 bytes.
+const PEER_ID_CHARS_MAX: usize = 64;
 
 /// An agent: its ed25519 public key. Shown and parsed as the libp2p peer id (`12D3KooW…`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +63,10 @@ impl FromStr for AgentId {
     type Err = BadId;
     fn from_str(text: &str) -> Result<Self, BadId> {
         let bad = || BadId { text: text.to_owned(), expected: "a peer id" };
+        // The time that base58 takes grows with the square of the length.
+        if text.len() > PEER_ID_CHARS_MAX {
+            return Err(bad());
+        }
         let bytes = bs58::decode(text).into_vec().map_err(|_| bad())?;
         AgentId::from_peer_id_bytes(&bytes).ok_or_else(bad)
     }

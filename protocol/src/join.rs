@@ -23,7 +23,7 @@ pub const JOIN_BYTES_MAX: usize = 8 << 10;
 const PAKE_BYTES_MAX: usize = 64;
 
 /// How an agent stands before it joins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// Whether its door is open.
     pub open: bool,

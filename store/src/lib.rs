@@ -8,6 +8,8 @@ mod blobs;
 mod error;
 mod external;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gc;
 mod hash;
 mod import;

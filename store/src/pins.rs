@@ -78,7 +78,7 @@ pub(crate) fn find_pins(dir: &Path) -> Result<BTreeMap<BlobId, BTreeSet<String>>
     Ok(pins)
 }
 
-fn parse_pin(name: &str) -> Option<(BlobId, String)> {
+pub(crate) fn parse_pin(name: &str) -> Option<(BlobId, String)> {
     let (id, holder) = name.split_once('.')?;
     if !holder.is_ascii() {
         return None;

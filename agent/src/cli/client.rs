@@ -51,6 +51,8 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .no_proxy()
+            // The agent sends nobody elsewhere; whatever does is no agent.
+            .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let base = format!("http://{}/api/v1", contact.api);
         let client = Client { http, base, token, json: place.json };

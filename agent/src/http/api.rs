@@ -1,78 +1,28 @@
 //! Routes of the local API.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use dmc_protocol::id::JobId;
 use dmc_protocol::mesh::Input;
-use serde::{Deserialize, Serialize};
 
 use super::gather;
+use super::guard::{self, Guard};
+use super::problem::{self, Problem};
 use super::views::{JobView, PeerView, StatusView};
 use crate::intake::{self, Refusal, Wish};
 use crate::runtime::Shared;
 use crate::source;
-use crate::worker::chain;
-
-const BODY_BYTES_MAX: usize = 1 << 20;
-
-/// An error as the API tells it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Problem {
-    /// What happened, why, what to do next.
-    pub detail: String,
-    /// Whether the request itself makes no sense (exit code 2 of the command line).
-    #[serde(default)]
-    pub usage: bool,
-    /// The HTTP status.
-    pub status: u16,
-}
-
-impl Problem {
-    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { detail: detail.into(), usage: false, status: status.as_u16() }
-    }
-
-    /// The request cannot mean anything.
-    pub(super) fn usage(detail: impl Into<String>) -> Problem {
-        let status = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
-        Problem { detail: detail.into(), usage: true, status }
-    }
-
-    fn no_job(id: &str) -> Problem {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            format!("there is no job {id}; `dmc jobs` lists the jobs of this agent"),
-        )
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status);
-        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self)).into_response()
-    }
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Problem {
-        let usage = refusal.is_usage();
-        let detail = chain(&refusal);
-        Problem { detail, usage, status: StatusCode::UNPROCESSABLE_ENTITY.as_u16() }
-    }
-}
 
 type Agent = State<Arc<Shared>>;
 
-pub(super) fn routes(shared: Arc<Shared>, token: String, addr: SocketAddr) -> Router {
-    let guard = Arc::new(Guard { token, addr });
+pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
     Router::new()
         .route("/api/v1/status", get(status))
         .route("/api/v1/peers", get(peers))
@@ -85,44 +35,9 @@ pub(super) fn routes(shared: Arc<Shared>, token: String, addr: SocketAddr) -> Ro
         .route("/api/v1/pause", post(pause))
         .route("/api/v1/resume", post(resume))
         .merge(super::mesh::routes())
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(guard, admit))
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::admit))
+        .layer(middleware::map_response(problem::explain))
         .with_state(shared)
-}
-
-struct Guard {
-    token: String,
-    addr: SocketAddr,
-}
-
-/// The token, and a Host that is this very address: a web page that a browser was tricked into
-/// believing local (DNS rebinding) has neither.
-async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.check(&request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
-}
-
-impl Guard {
-    fn check(&self, request: &Request) -> Result<(), Problem> {
-        let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let host_ok = text(header::HOST).is_some_and(|host| host == self.addr.to_string());
-        if !host_ok || request.headers().contains_key(header::ORIGIN) {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "not a local request"));
-        }
-        let given = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        // Compared by hash, so that time tells nothing about the token.
-        let right = given.is_some_and(|given| {
-            blake3::hash(given.as_bytes()) == blake3::hash(self.token.as_bytes())
-        });
-        if right {
-            return Ok(());
-        }
-        let detail =
-            "the token is missing or wrong; it is in the file api.token of the data directory";
-        Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
-    }
 }
 
 pub(super) fn stopping() -> Problem {

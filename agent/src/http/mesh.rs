@@ -14,7 +14,8 @@ use dmc_protocol::roster::{Claim, MeshId, Via};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
-use super::api::{Problem, stopping};
+use super::api::stopping;
+use super::problem::Problem;
 use crate::members::{Code, MembersError};
 use crate::net;
 use crate::runtime::Shared;

@@ -1,10 +1,14 @@
 //! The local HTTP API: what the command line needs. Loopback, bearer token.
 
 mod api;
+mod connections;
+
 mod gather;
+mod guard;
 mod handed;
 mod held;
 pub mod mesh;
+mod problem;
 pub mod views;
 
 use std::net::SocketAddr;
@@ -17,7 +21,9 @@ use tokio::net::TcpListener;
 use crate::identity::write_private;
 use crate::runtime::Shared;
 
-pub use api::Problem;
+use guard::Guard;
+
+pub use problem::Problem;
 
 /// The port that the API prefers.
 pub const API_PORT: u16 = 7340;
@@ -94,13 +100,8 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<SocketAddr, H
     let contact = Contact { api, pid: std::process::id() };
     write(ADDRESS_FILE, serde_json::to_string(&contact).unwrap_or_default().as_bytes())?;
     let stop = shared.stop.clone();
-    let routes = api::routes(shared, token, api);
-    tokio::spawn(async move {
-        let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(e) = served.await {
-            tracing::error!("the API ended: {e}");
-        }
-    });
+    let routes = api::routes(shared, Guard::new(&token, api.port()));
+    tokio::spawn(connections::open(listener, routes, stop));
     Ok(api)
 }
 

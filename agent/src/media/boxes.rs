@@ -116,7 +116,7 @@ fn read_header(file: &mut File, at: u64, size: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Sets the matrix of the first track with the handler of pictures.
-fn set_matrix(header: &mut [u8], orientation: Orientation) -> Option<()> {
+pub(super) fn set_matrix(header: &mut [u8], orientation: Orientation) -> Option<()> {
     let mut from = 8;
     let (track, size) = loop {
         let (track, size) = child(header, from..header.len(), b"trak")?;
@@ -152,7 +152,7 @@ fn append(path: &Path, boxes: &[u8]) -> io::Result<()> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
     let (at, size) = find_header(&mut file, length)?;
-    if at + size != length {
+    if at.checked_add(size) != Some(length) {
         return Err(io::Error::other("its header is not at its end"));
     }
     let header = read_header(&mut file, at, size)?;
@@ -163,9 +163,9 @@ fn append(path: &Path, boxes: &[u8]) -> io::Result<()> {
 }
 
 /// Where the header begins and how long it is.
-fn find_header(file: &mut File, length: u64) -> io::Result<(u64, u64)> {
-    let mut at = 0;
-    while at + 16 <= length {
+pub(super) fn find_header(file: &mut (impl Read + Seek), length: u64) -> io::Result<(u64, u64)> {
+    let mut at = 0u64;
+    while length.saturating_sub(at) >= 16 {
         let mut head = [0; 16];
         file.seek(SeekFrom::Start(at))?;
         file.read_exact(&mut head)?;
@@ -180,16 +180,16 @@ fn find_header(file: &mut File, length: u64) -> io::Result<(u64, u64)> {
         if &name == b"moov" {
             return Ok((at, size));
         }
-        if size < 8 {
-            break;
+        match at.checked_add(size) {
+            Some(next) if size >= 8 => at = next,
+            _ => break,
         }
-        at += size;
     }
     Err(io::Error::other("it has no header"))
 }
 
 /// Puts the boxes at the end of the first sample entry and makes everything around it longer.
-fn insert(mut header: Vec<u8>, boxes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn insert(mut header: Vec<u8>, boxes: &[u8]) -> Option<Vec<u8>> {
     let mut around = vec![0];
     let mut range = 8..header.len();
     for name in WAY {

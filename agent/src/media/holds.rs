@@ -78,6 +78,13 @@ pub(crate) async fn try_streams(
     Ok(())
 }
 
+/// Fills in what is well known; for fuzzing.
+pub(crate) fn fill_known(probe: &mut Probe) {
+    for stream in &mut probe.streams {
+        stream.fits = known(stream).unwrap_or_default();
+    }
+}
+
 fn known(stream: &Stream) -> Option<Fits> {
     let codec = stream.codec.as_str();
     match stream.kind {

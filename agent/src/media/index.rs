@@ -82,13 +82,18 @@ pub async fn index(tools: &Tools, path: &Path, probe: &Probe) -> Result<Index, M
     if text.contains(ENCRYPTED) {
         return Err(encrypted(path));
     }
-    let packets: Vec<Packet> = text.lines().filter_map(parse).collect();
+    let packets = packets(&text);
     if packets.is_empty() {
         let why = "there is no picture in it: it was cut off or is damaged";
         return Err(MediaError::refused(path, why, "Copy it again"));
     }
     bounds::check_frames(path, packets.len() as u64, (pictures.width, pictures.height))?;
     Ok(Index { packets })
+}
+
+/// The packets that ffprobe lists; lines that make no sense are left out.
+pub(crate) fn packets(text: &str) -> Vec<Packet> {
+    text.lines().filter_map(parse).collect()
 }
 
 /// One line: `pts,dts,duration,size,pos,flags` and perhaps more.

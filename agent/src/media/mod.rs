@@ -14,6 +14,7 @@ pub mod capability;
 pub mod cut;
 pub mod error;
 mod ffprobe;
+pub(crate) mod fuzzing;
 mod holds;
 pub mod index;
 pub mod join;

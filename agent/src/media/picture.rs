@@ -15,7 +15,7 @@ const COLOUR: [&[u8; 4]; 4] = [b"iCCP", b"gAMA", b"cHRM", b"sRGB"];
 const ORIENTATION_TAG: u16 = 0x0112;
 
 /// A PNG chunk: its name and data.
-type Chunk = ([u8; 4], Vec<u8>);
+pub(super) type Chunk = ([u8; 4], Vec<u8>);
 
 /// Writes the picture to `out` with the metadata of its source. The pixels stand upright, so the
 /// orientation in the EXIF data says so.
@@ -35,7 +35,7 @@ pub(crate) async fn finish(source: &Path, media: &Path, out: &Path) -> Result<()
     tokio::fs::write(out, finished).await.map_err(|error| MediaError::io("write", out, error))
 }
 
-fn chunks_of(source: &[u8]) -> Vec<Chunk> {
+pub(super) fn chunks_of(source: &[u8]) -> Vec<Chunk> {
     if source.starts_with(PNG_MAGIC) {
         let chunks = png_chunks(source).into_iter();
         return chunks.filter(|(name, _)| HANDED_ON.contains(&name)).map(upright).collect();
@@ -137,7 +137,7 @@ fn png_chunks(png: &[u8]) -> Vec<Chunk> {
 }
 
 /// The PNG with these chunks after its header; `None` when it is none or nothing is to be done.
-fn insert(png: &[u8], new: &[Chunk]) -> Option<Vec<u8>> {
+pub(super) fn insert(png: &[u8], new: &[Chunk]) -> Option<Vec<u8>> {
     if !png.starts_with(PNG_MAGIC) || new.is_empty() {
         return None;
     }

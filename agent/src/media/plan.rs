@@ -202,10 +202,21 @@ pub fn plan(
     hints: &PlanHints,
 ) -> Result<Plan, MediaError> {
     preset.check()?;
-    match probe.kind {
+    valid(match probe.kind {
         MediaKind::Video => video_plan(probe, index, preset, hints, &[]),
         MediaKind::Audio => audio_plan(probe, preset),
         MediaKind::Image => image_plan(probe, preset),
+    }?)
+}
+
+/// A file may claim anything. A task that every worker must refuse is refused here, with its reason.
+fn valid(plan: Plan) -> Result<Plan, MediaError> {
+    match plan.tasks.iter().try_for_each(TaskSpec::validate) {
+        Ok(()) => Ok(plan),
+        Err(e) => Err(refused(
+            format!("what it says of itself makes no sense: {e}"),
+            "Check that it plays",
+        )),
     }
 }
 
@@ -215,7 +226,8 @@ pub fn demote(probe: &Probe, index: &Index, preset: &Preset, plan: &Plan, task: 
     let Some(spec) = plan.tasks.get(task as usize) else { return Demotion::GiveUp };
     let reason = match spec {
         TaskSpec::Segment(segment) => {
-            if let Some(replacement) = segments::lower(probe, index, segment) {
+            let lower = segments::lower(probe, index, segment);
+            if let Some(replacement) = lower.filter(|lower| lower.spec.validate().is_ok()) {
                 return Demotion::Retry(replacement);
             }
             format!("segment {} decodes differently when it is entered", segment.number)
@@ -226,7 +238,7 @@ pub fn demote(probe: &Probe, index: &Index, preset: &Preset, plan: &Plan, task: 
         _ => return Demotion::GiveUp,
     };
     let hints = PlanHints { segment_target_s: f64::INFINITY };
-    match video_plan(probe, index, preset, &hints, &[reason]) {
+    match video_plan(probe, index, preset, &hints, &[reason]).and_then(valid) {
         Ok(plan) => Demotion::WholeFile(Box::new(plan)),
         Err(_) => Demotion::GiveUp,
     }
@@ -286,7 +298,8 @@ fn estimate(
     let pixels = u64::from(work.width) * u64::from(work.height);
     let depth = u64::from(work.settings.pix_fmt.depth().div_ceil(8));
     if preset.encoder == Encoder::Ffv1 {
-        return (pixels * depth * frames).saturating_add(probe.bytes);
+        let raw = pixels.saturating_mul(depth).saturating_mul(frames);
+        return raw.saturating_add(probe.bytes);
     }
     // A fifth of a bit for each pixel is far above what these quality settings need.
     let coded = pixels.saturating_mul(frames) / 40;
@@ -341,7 +354,9 @@ fn image_plan(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> {
         kind: MediaKind::Image,
         rung: Rung::Image,
         preset: preset.clone(),
-        output_bytes_estimate: u64::from(task.width) * u64::from(task.height) * 8 + 1_000_000,
+        output_bytes_estimate: (u64::from(task.width) * u64::from(task.height))
+            .saturating_mul(8)
+            .saturating_add(1_000_000),
         tasks: vec![TaskSpec::Image(task)],
         cuts: vec![None],
         source_format: probe.format.clone(),

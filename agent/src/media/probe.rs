@@ -75,6 +75,21 @@ async fn headers(
     })
 }
 
+/// What two answers of ffprobe, with the headers and with the first frames, say together. Asks no
+/// program, so some things stay unknown: for fuzzing.
+pub(crate) fn understand(headers: &[u8], frames: &[u8], bytes: u64) -> Option<Probe> {
+    let document: Document = serde_json::from_slice(headers).ok()?;
+    let format = InputFormat::new(&document.format.format_name)?;
+    let pictures = match main_video(&document.streams, &format) {
+        Some(raw) => Some(describe(Path::new(""), raw, &read_frames(frames)).ok()?),
+        None => None,
+    };
+    let mut probe = assemble(&document, format, bytes, pictures);
+    refuse_useless(Path::new(""), &probe).ok()?;
+    holds::fill_known(&mut probe);
+    Some(probe)
+}
+
 /// Turns ffprobe's words into ones that help.
 fn explain_unreadable(path: &Path, error: MediaError) -> MediaError {
     let Some(said) = error.stderr() else { return error };
@@ -128,7 +143,11 @@ async fn first_frames(
     let Ok(captured) = run::capture(call, &CancellationToken::new()).await else {
         return Vec::new();
     };
-    serde_json::from_slice::<Document>(&captured.stdout).map(|d| d.frames).unwrap_or_default()
+    read_frames(&captured.stdout)
+}
+
+fn read_frames(answer: &[u8]) -> Vec<RawFrame> {
+    serde_json::from_slice::<Document>(answer).map(|d| d.frames).unwrap_or_default()
 }
 
 async fn pictures(
@@ -138,6 +157,15 @@ async fn pictures(
     raw: &RawStream,
 ) -> Result<Pictures, MediaError> {
     let frames = first_frames(tools, path, format, raw.index).await;
+    let mut pictures = describe(path, raw, &frames)?;
+    if let Some(pix_fmt) = alpha::format(tools, path, format, raw).await {
+        pictures.pix_fmt = pix_fmt;
+    }
+    Ok(pictures)
+}
+
+/// What the headers and the first frames say of the pictures.
+fn describe(path: &Path, raw: &RawStream, frames: &[RawFrame]) -> Result<Pictures, MediaError> {
     let first = frames.first();
     let refuse = |why: String| {
         MediaError::refused(path, why, "Check that it plays, and that ffmpeg knows its codec")
@@ -150,7 +178,6 @@ async fn pictures(
     let Some(pix_fmt) = PixFmt::new(name) else {
         return Err(refuse(format!("its pixel format {name} is not supported")));
     };
-    let pix_fmt = alpha::format(tools, path, format, raw).await.unwrap_or(pix_fmt);
     let (width, height) = first
         .map(|frame| (frame.width, frame.height))
         .filter(|size| size.0 > 0 && size.1 > 0)
@@ -188,7 +215,7 @@ async fn pictures(
         captions: raw.closed_captions == 1
             || ffprobe::side_data(&side, "closed captions").is_some(),
         hidden_alpha: alpha::decoder(raw).is_some(),
-        field_order: field_order(raw, &frames),
+        field_order: field_order(raw, frames),
         orientation,
     })
 }

@@ -83,15 +83,15 @@ enum Flow {
 
 /// Collects `key=value` lines; a `progress=` line ends a block.
 #[derive(Default)]
-struct ProgressLines {
+pub(super) struct ProgressLines {
     pending: Vec<u8>,
-    now: Progress,
+    pub(super) now: Progress,
 }
 
 impl ProgressLines {
     const LINE_BYTES_MAX: usize = 4096;
 
-    fn push(&mut self, bytes: &[u8], report: &mut impl FnMut(Progress)) {
+    pub(super) fn push(&mut self, bytes: &[u8], report: &mut impl FnMut(Progress)) {
         for &byte in bytes {
             if byte != b'\n' {
                 if self.pending.len() < Self::LINE_BYTES_MAX {

@@ -328,7 +328,9 @@ fn piece(index: &Index, mut segment: SegmentTask, preroll: u8) -> Replacement {
     let from = start.unwrap_or(0);
     let held = &packets[from.min(packets.len())..end.min(packets.len())];
     let cut = Cut {
-        seek_us: start.and_then(|at| packets[at].pts).map(|pts| base.ticks_to_us(pts) - 250_000),
+        seek_us: start
+            .and_then(|at| packets[at].pts)
+            .map(|pts| base.ticks_to_us(pts).saturating_sub(250_000)),
         pos_start: start.and_then(|at| packets[at].pos),
         pos_end: packets.get(end).and_then(|packet| packet.pos),
         packets: held.len() as u64,

@@ -50,7 +50,7 @@ pub(crate) async fn look(path: &Path) -> Result<(u64, Sniffed), MediaError> {
     Ok((metadata.len(), sniff(&head)))
 }
 
-fn sniff(head: &[u8]) -> Sniffed {
+pub(super) fn sniff(head: &[u8]) -> Sniffed {
     let starts = |magic: &[u8]| head.starts_with(magic);
     let at = |offset: usize, magic: &[u8]| {
         head.get(offset..).is_some_and(|rest| rest.starts_with(magic))

@@ -57,7 +57,7 @@ pub async fn run_task(
     }
 }
 
-fn arguments(spec: &TaskSpec, input: &Path, output: &TaskOutput) -> Args {
+pub(super) fn arguments(spec: &TaskSpec, input: &Path, output: &TaskOutput) -> Args {
     let (media, proof) = (&output.media, &output.proof);
     match spec {
         TaskSpec::Segment(task) => args::segment(task, input, media, proof),
@@ -86,7 +86,7 @@ fn step(spec: &TaskSpec) -> &'static str {
 }
 
 /// No honest result is larger: a runaway encoder must not fill the disk.
-fn bytes_max(spec: &TaskSpec) -> u64 {
+pub(super) fn bytes_max(spec: &TaskSpec) -> u64 {
     const FLOOR: u64 = 256 * 1024 * 1024;
     let raw = |video: &VideoWork| {
         let frames = spec.frames().unwrap_or(u64::MAX).saturating_mul(2).saturating_add(1_000);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dmc_protocol::codec;
+use dmc_protocol::codec::{self, CodecError};
 use dmc_protocol::id::{AgentId, BlobId, BlobRef};
 use dmc_store::{Blobs, CHUNK_BYTES, Manifest, Partial, StoreError};
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use libp2p::swarm::Stream;
 use libp2p::{PeerId, StreamProtocol};
 use libp2p_stream::OpenStreamError;
@@ -115,8 +115,8 @@ pub(super) async fn serve(mut stream: Stream, blobs: Blobs, notes: Notes<'_>) ->
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
         notes(Note::Heard);
-        let request: Request = codec::from_bytes(&request, REQUEST_BYTES_MAX)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let request =
+            read_request(&request).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         match request {
             Request::Manifest(id) => send_manifest(&mut stream, &blobs, id, notes).await?,
             Request::Chunks { id, indices } => {
@@ -127,6 +127,11 @@ pub(super) async fn serve(mut stream: Stream, blobs: Blobs, notes: Notes<'_>) ->
             }
         }
     }
+}
+
+/// What a peer asks for.
+pub(super) fn read_request(frame: &[u8]) -> Result<Request, CodecError> {
+    codec::from_bytes(frame, REQUEST_BYTES_MAX)
 }
 
 /// Damage and a changed source must be known to whoever gave the blob out.
@@ -323,7 +328,12 @@ async fn fetch_manifest(
         })
     });
     let frame = frame.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let answer: Result<Manifest, String> = codec::from_bytes(&frame, MANIFEST_BYTES_MAX)
+    read_manifest(&frame, blob)
+}
+
+/// The manifest in a peer's answer, when it is that of the blob.
+pub(super) fn read_manifest(frame: &[u8], blob: BlobRef) -> Result<Manifest, FetchError> {
+    let answer: Result<Manifest, String> = codec::from_bytes(frame, MANIFEST_BYTES_MAX)
         .map_err(|e| FetchError::Wrong(e.to_string()))?;
     let manifest = answer.map_err(FetchError::Refused)?;
     manifest.verify_shape().map_err(|e| FetchError::Wrong(e.to_string()))?;
@@ -361,14 +371,17 @@ fn blame(error: StoreError) -> FetchError {
 }
 
 /// Notes that bytes come from a peer, and how long that may take.
-struct Ear {
-    peer: AgentId,
-    heard: Heard,
-    times: Times,
+pub(super) struct Ear {
+    pub(super) peer: AgentId,
+    pub(super) heard: Heard,
+    pub(super) times: Times,
 }
 
 impl Ear {
-    async fn read(&self, stream: &mut Stream, part: &mut [u8]) -> Result<(), FetchError> {
+    async fn read<R>(&self, stream: &mut R, part: &mut [u8]) -> Result<(), FetchError>
+    where
+        R: AsyncRead + Unpin,
+    {
         let read = timeout(self.times.part, stream.read_exact(part)).await;
         read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.heard.touch(self.peer);
@@ -376,7 +389,10 @@ impl Ear {
     }
 }
 
-async fn read_chunk(stream: &mut Stream, ear: &Ear) -> Result<Vec<u8>, FetchError> {
+pub(super) async fn read_chunk<R>(stream: &mut R, ear: &Ear) -> Result<Vec<u8>, FetchError>
+where
+    R: AsyncRead + Unpin,
+{
     let mut length = [0u8; 4];
     ear.read(stream, &mut length).await?;
     let length = u32::from_le_bytes(length);

@@ -7,6 +7,7 @@ mod behaviour;
 mod blobs;
 mod control;
 mod dialer;
+pub(crate) mod fuzzing;
 mod heard;
 #[cfg(test)]
 mod hostile_tests;

@@ -8,6 +8,7 @@ use dmc_protocol::handover::{
     CustodyRecord, CustodyReport, CustodyState, HandedEnd, HandedJob, HandedRecord, HandedState,
 };
 use dmc_protocol::id::{AgentId, AttemptId, BlobId, BlobRef, JobId, TaskId};
+use dmc_protocol::join::{Join, Party, Refusal, Standing};
 use dmc_protocol::media::{
     AudioTask, Capabilities, Colour, ContentLight, Encoder, EncoderSpeed, Feed, FieldOrder, Filter,
     ImageTask, InputFormat, MasteringDisplay, MediaKind, PixFmt, Preset, PtsDigest, Quality,
@@ -21,6 +22,7 @@ use dmc_protocol::message::{
 use dmc_protocol::record::{
     Commit, FailedTry, JobRecord, JobState, Record, TaskRecord, WorkRecord, WorkState,
 };
+use dmc_protocol::roster::{Claim, Fact, MeshId, Seal, Via};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -378,7 +380,71 @@ pub fn message() -> impl Strategy<Value = Message> {
         }),
         vec((job(), any::<u32>(), report()), 0..9).prop_map(|held| Message::Custody { held }),
         (job(), any::<u32>()).prop_map(|(job, epoch)| Message::Release { job, epoch }),
+        (any::<[u8; 32]>(), vec(fact(), 0..6))
+            .prop_map(|(digest, facts)| Message::Roster { digest, facts }),
     ]
+}
+
+fn seal() -> impl Strategy<Value = Seal> {
+    any::<([u8; 32], [u8; 32])>().prop_map(|(first, second)| Seal(first, second))
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let via = || select(&[Via::Door, Via::Code][..]);
+    let nonce = any::<[u8; 16]>;
+    prop_oneof![
+        (nonce(), agent()).prop_map(|(mesh, peer)| Claim::Genesis { mesh: MeshId(mesh), peer }),
+        (agent(), agent(), nonce(), via()).prop_map(|(sponsor, peer, nonce, via)| Claim::Add {
+            sponsor,
+            peer,
+            nonce,
+            via
+        }),
+        (agent(), agent(), nonce(), via()).prop_map(|(a, b, nonce, via)| Claim::Link {
+            a,
+            b,
+            nonce,
+            via
+        }),
+        (agent(), agent(), vec(agent(), 0..3)).prop_map(|(peer, by, keep)| Claim::Evict {
+            peer,
+            by,
+            keep: keep.into_iter().collect()
+        }),
+    ]
+}
+
+/// Facts whose signatures are wrong.
+pub fn fact() -> impl Strategy<Value = Fact> {
+    (claim(), vec(seal(), 0..3)).prop_map(|(claim, seals)| Fact { claim, seals })
+}
+
+/// Everything that is said on a join stream.
+pub fn join() -> impl Strategy<Value = Join> {
+    let standing = any::<(bool, bool, bool)>().prop_map(|(open, first, established)| Standing {
+        open,
+        first,
+        established,
+    });
+    let party = ("[a-z ]{0,20}", standing, any::<[u8; 16]>(), option::of(vec(any::<u8>(), 0..40)))
+        .prop_map(|(name, standing, nonce, pake)| Party { name, standing, nonce, pake });
+    let refusal = prop_oneof![
+        Just(Refusal::Closed),
+        Just(Refusal::Established),
+        Just(Refusal::NoCode),
+        Just(Refusal::WrongCode),
+        Just(Refusal::Evicted),
+        ".{0,30}".prop_map(Refusal::Other),
+    ];
+    (party, option::of(any::<[u8; 32]>()), seal(), refusal, 0..5_u8).prop_map(
+        |(party, proof, seal, refusal, kind)| match kind {
+            0 => Join::Ask(party),
+            1 => Join::Go(party),
+            2 => Join::Sign { proof, seal },
+            3 => Join::Signed { proof, seal },
+            _ => Join::Refused(refusal),
+        },
+    )
 }
 
 pub fn job_record() -> impl Strategy<Value = JobRecord> {
