@@ -250,7 +250,7 @@ fn a_stopped_agent_hands_over_what_it_can_finish_and_pause_survives() {
 }
 
 /// For `long.mp4`: four segments, each of which takes seconds on a fast machine too.
-const LONG: &[&str] = &["--preset", "h264", "--encoder-speed", "slow", "--segment-seconds", "12"];
+const LONG: &[&str] = &["--preset", "h264", "--encoder-speed", "medium", "--segment-seconds", "12"];
 
 /// The states of what an agent holds of a job.
 fn held_by(job: &Job, name: &str) -> Vec<String> {
