@@ -22,7 +22,7 @@ use crate::support::dmc::{binary, dmc};
 use crate::support::process::{Finished, run};
 use crate::support::zoo;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(240);
 /// What no attack may bring to light.
 const CANARY: &str = "CANARY-8f31c0";
 /// Reads like a subtitle, so that ffmpeg finds something in it.
