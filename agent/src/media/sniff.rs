@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tokio::io::AsyncReadExt;
 
+use super::bounds;
 use super::error::MediaError;
 
 /// What the first bytes say.
@@ -47,7 +48,29 @@ pub(crate) async fn look(path: &Path) -> Result<(u64, Sniffed), MediaError> {
         .read_to_end(&mut head)
         .await
         .map_err(|error| MediaError::io("read", path, error))?;
+    if let Some((width, height)) = picture_size(&head) {
+        bounds::check_picture(path, width, height)?;
+    }
     Ok((metadata.len(), sniff(&head)))
+}
+
+/// What the header of a picture says of its size, where that is in a fixed place. ffmpeg only says
+/// that it cannot decode a picture that it finds too large.
+fn picture_size(head: &[u8]) -> Option<(u32, u32)> {
+    let word = |at: usize| head.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    let big = |at| word(at).map(u32::from_be_bytes);
+    let little = |at| word(at).map(u32::from_le_bytes);
+    match head {
+        [0x89, b'P', b'N', b'G', ..] => Some((big(16)?, big(20)?)),
+        [b'q', b'o', b'i', b'f', ..] => Some((big(4)?, big(8)?)),
+        [b'8', b'B', b'P', b'S', ..] => Some((big(18)?, big(14)?)),
+        // Older headers are shorter, and their numbers too small to matter. A picture that is
+        // stored from top to bottom has a negative height.
+        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] if little(14)? >= 40 => {
+            Some((little(18)?, little(22)?.cast_signed().unsigned_abs()))
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn sniff(head: &[u8]) -> Sniffed {
@@ -117,6 +140,19 @@ fn is_animated_png(head: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_of_a_picture_is_known_before_it_is_decoded() {
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+        png.extend([100_000_u32.to_be_bytes(), 3_u32.to_be_bytes()].concat());
+        assert_eq!(picture_size(&png), Some((100_000, 3)));
+        let mut bmp = b"BM".to_vec();
+        bmp.resize(14, 0);
+        bmp.extend(40_u32.to_le_bytes());
+        bmp.extend([5_i32.to_le_bytes(), (-7_i32).to_le_bytes()].concat());
+        assert_eq!(picture_size(&bmp), Some((5, 7)));
+        assert_eq!(picture_size(b"\x89PNG"), None);
+    }
 
     #[test]
     fn pictures_are_told_by_their_first_bytes() {
