@@ -22,7 +22,9 @@ pub struct Target {
 ///
 /// A decoder of bytes from outside that is new gets a function in one of the modules, a line here, a
 /// file in `fuzz_targets/` with its `[[bin]]` in `Cargo.toml`, and seeds in `../fuzz/seeds.rs` or
-/// files in `corpus/`.
+/// files in `corpus/`. What is new inside of messages and records needs only its values in
+/// `protocol/tests/values`. The signed facts of a roster, when there is one, belong into `wire.rs`
+/// as `fact`: decoded, verified, inserted into an empty roster, and the members computed.
 pub const TARGETS: &[Target] = &[
     Target { name: "wire_frame", run: wire::frame },
     Target { name: "control_stream", run: wire::control_stream },

@@ -104,7 +104,8 @@ impl<'a> Mutator<'a> {
                 input.splice(ours, other[theirs].iter().copied());
             }
             6 => {
-                let number = if self.below(2) == 0 { 0 } else { u64::MAX } ^ self.random() % 512;
+                let edge = if self.below(2) == 0 { 0 } else { u64::MAX };
+                let number = edge ^ (self.random() % 512);
                 let bytes = number.to_le_bytes();
                 let width = *self.pick(&[2, 4, 8]).unwrap_or(&2);
                 let end = (at + width).min(input.len());

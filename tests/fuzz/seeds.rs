@@ -23,7 +23,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "join" => some(values::join()).iter().filter_map(|j| codec::to_bytes(j).ok()).collect(),
         "txt_record" => vec![announcement("2", 7341), announcement(&version(), 7341)],
         "store_record" => records(),
-        "manifest" => manifests().iter().filter_map(|m| manifest_file(m)).collect(),
+        "manifest" => manifests().iter().filter_map(manifest_file).collect(),
         _ => Vec::new(),
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct Caller {
 
 impl Caller {
     /// The token was shown: nobody takes this connection's place any more.
-    pub(super) fn is_known(&self) -> Result<(), Problem> {
+    pub(super) fn let_in(&self) -> Result<(), Problem> {
         if self.known.get().is_some() {
             return Ok(());
         }

@@ -111,7 +111,7 @@ pub(super) async fn admit(
 async fn checked(guard: &Guard, request: Request) -> Result<Request, Problem> {
     guard.check(&request)?;
     if let Some(caller) = request.extensions().get::<Arc<Caller>>() {
-        caller.is_known()?;
+        caller.let_in()?;
     }
     let (parts, body) = request.into_parts();
     let too_long = || {
