@@ -10,6 +10,7 @@ use dmc_protocol::config::{
     RECORD_BYTES_MAX, SLOTS_MAX,
 };
 use dmc_protocol::id::{AttemptId, BlobId, BlobRef, JobId, TaskId};
+use dmc_protocol::join::{JOIN_BYTES_MAX, Join};
 use dmc_protocol::media::{
     AudioTask, Capabilities, Encoder, EncoderSpeed, InputFormat, ResolutionBand, TaskInput,
     TaskSpec, WorkClass,
@@ -21,7 +22,7 @@ use dmc_protocol::record::Record;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use uuid::Uuid;
-use values::{message, record};
+use values::{join, message, record};
 
 // ---- properties ----
 
@@ -30,6 +31,13 @@ proptest! {
     fn messages_read_back(message in message()) {
         let frame = encode(&message).unwrap();
         prop_assert_eq!(decode(&frame).unwrap(), message);
+    }
+
+    #[test]
+    fn what_is_said_to_join_reads_back(said in join()) {
+        let bytes = to_bytes(&said).unwrap();
+        prop_assert!(said.is_bounded() || bytes.len() > 64);
+        prop_assert_eq!(from_bytes::<Join>(&bytes, JOIN_BYTES_MAX).unwrap(), said);
     }
 
     #[test]
