@@ -8,6 +8,7 @@ mod apart;
 mod away;
 mod blobs;
 mod disks;
+mod evicted;
 mod faults;
 mod handover;
 mod host;
