@@ -78,8 +78,16 @@ impl Blobs {
         {
             // Under the lock, so that a sweep cannot remove it in between.
             let mut state = lock(&self.0.state);
-            files::rename(temp.path(), &chunks_path(&path))?;
-            files::rename(data, &path)?;
+            let is_here = state.blobs.contains_key(&manifest.id)
+                && fs::metadata(&path).is_ok_and(|meta| meta.len() == manifest.bytes);
+            if is_here {
+                // The same bytes: whoever reads the file just now, or was allowed to read this very
+                // file and no other, keeps it. A damaged one is removed by whoever finds it so.
+                files::remove_file(data)?;
+            } else {
+                files::rename(temp.path(), &chunks_path(&path))?;
+                files::rename(data, &path)?;
+            }
             state.blobs.insert(manifest.id, manifest.bytes);
             state.idle.touch(manifest.id);
         }

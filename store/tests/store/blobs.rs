@@ -94,6 +94,20 @@ fn a_damaged_byte_is_found_and_the_blob_can_be_fetched_again() {
 }
 
 #[test]
+fn the_same_bytes_again_leave_the_file_to_whoever_reads_it() {
+    use std::os::unix::fs::MetadataExt;
+    let (_dir, blobs) = temp_blobs();
+    let import = |name: &str| {
+        let source = blobs.temp_dir().join(name);
+        fs::write(&source, bytes(2 * MIB, 1)).unwrap();
+        let id = blobs.import(&source, Import::Move).unwrap().id;
+        assert!(!source.exists(), "it is moved all the same");
+        fs::metadata(blobs.path(id).unwrap()).unwrap().ino()
+    };
+    assert_eq!(import("a"), import("b"));
+}
+
+#[test]
 fn a_blob_file_cut_short_or_gone_is_damage() {
     let (_dir, blobs) = temp_blobs();
     let source = blobs.temp_dir().join("a");
