@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dmc_protocol::handover::is_relative_path;
 use dmc_protocol::id::JobId;
-use dmc_protocol::media::{MediaKind, Preset, PresetOverrides, TaskInput};
+use dmc_protocol::media::{MediaKind, Preset, PresetOverrides, TaskInput, lengths};
 use dmc_protocol::mesh::Input;
 use dmc_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -30,13 +30,6 @@ use crate::{owner, power};
 
 pub use place::container_of;
 use place::{check_output, output_path};
-
-/// Shortest segments where the film allows longer ones, in seconds: shorter ones cost quality.
-const SEGMENT_S_MIN: f64 = 10.0;
-/// Longest segments, in seconds.
-const SEGMENT_S_MAX: f64 = 60.0;
-/// Segments for each slot of the mesh: enough that a slow one does not hold up the end.
-const SEGMENTS_PER_SLOT: f64 = 4.0;
 
 /// What a person asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -438,7 +431,7 @@ pub(crate) async fn make_plan(
     });
     let slots = slots.await.unwrap_or(1.0).max(1.0);
     let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
-    let chosen = (seconds / (slots * SEGMENTS_PER_SLOT)).clamp(SEGMENT_S_MIN, SEGMENT_S_MAX);
+    let chosen = lengths::segment_target_s(seconds, slots);
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
     let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })
         .map_err(|e| plan::with_path(e, &request.input))?;

@@ -37,6 +37,17 @@ pub struct Config {
     pub grants_ahead: u32,
     /// Pieces that are cut and not yet granted, beyond what the workers want.
     pub pieces_ahead: u32,
+    /// Workers that hear an offer at a time; more of them do while there is more work than these
+    /// take.
+    pub offer_peers_max: usize,
+    /// Slots of the mesh that second attempts at stragglers may take, in per cent; one at least.
+    /// 0: no second attempts.
+    pub hedge_slots_percent: u32,
+    /// A second attempt must be done within this part of what the first one still takes, in per
+    /// cent.
+    pub hedge_gain_percent: u32,
+    /// What is done sooner than this is no straggler.
+    pub hedge_left_ms: u64,
     /// Different workers that must fail a task before its job fails.
     pub task_workers_failed_max: usize,
     /// Failures of a task on the only workers that can do it before its job fails.
@@ -85,6 +96,10 @@ impl Default for Config {
             offer_repeat_ms: 10_000,
             grants_ahead: 1,
             pieces_ahead: 2,
+            offer_peers_max: 32,
+            hedge_slots_percent: 10,
+            hedge_gain_percent: 70,
+            hedge_left_ms: 5_000,
             task_workers_failed_max: 3,
             task_failures_max: 3,
             backoff_after_failures: 2,

@@ -5,6 +5,7 @@
 
 mod codec;
 mod input;
+pub mod lengths;
 mod pixel;
 mod preset;
 mod task;

@@ -8,15 +8,21 @@
 //! output that the runtime starts and whose end comes back as an input.
 //!
 //! One subject a file: [`peers`] who is there, [`jobs`] what this owner wants done, [`leases`] who
-//! may do it, [`work`] what this worker does for others, [`placement`] who gets what,
+//! may do it, [`work`] what this worker does for others, [`placement`] who gets what, [`forecast`]
+//! when it would be done, [`hedge`] second attempts at stragglers, [`offers`]
+//! who hears of work, [`fairness`] whose turn it is at a worker,
 //! [`reconcile`] what two agents tell each other when they meet again, [`handover`] whole jobs
 //! that this agent gave away, [`custody`] those that it keeps for others.
 
 pub mod custody;
 mod evict;
+mod fairness;
+mod forecast;
 pub mod handover;
+mod hedge;
 pub mod jobs;
 pub mod leases;
+mod offers;
 pub mod peers;
 pub mod placement;
 pub mod reconcile;
@@ -65,6 +71,15 @@ pub enum Input {
     PeerDown(AgentId),
     /// The peer is not a member of the mesh any more: what ties the two agents goes.
     Evicted(AgentId),
+    /// So many bytes of a blob came from the peer.
+    Transferred {
+        /// Who sent them.
+        from: AgentId,
+        /// How many.
+        bytes: u64,
+        /// In how many milliseconds.
+        ms: u64,
+    },
     /// The peer said this. It passed [`Message::check`].
     Received {
         /// Who said it: the authenticated other end of the stream.
@@ -460,10 +475,11 @@ impl Mesh {
             Input::PeerDown(peer) => self.on_peer_down(now, peer),
             Input::Evicted(peer) => self.on_evicted(now, peer, out),
             Input::Received { from, message } => self.on_message(now, from, message, out),
+            Input::Transferred { from, bytes, ms } => self.on_transferred(now, from, bytes, ms),
             Input::AddJob { job, priority, source, tasks } => {
                 self.on_add_job(now, job, priority, source, tasks, out);
             }
-            Input::Replan { job, tasks } => self.on_replan(job, tasks, out),
+            Input::Replan { job, tasks } => self.on_replan(now, job, tasks, out),
             Input::SourceReady { job, blob } => self.on_source_ready(job, blob, out),
             Input::CancelJob(job) => self.on_cancel_job(job, out),
             Input::FailJob { job, errors } => self.on_fail_job(job, errors, out),
@@ -474,7 +490,7 @@ impl Mesh {
             Input::ResultBad { attempt, task, failure } => {
                 self.on_result_bad(now, attempt, task, failure, out);
             }
-            Input::Redo { task, spec } => self.on_redo(task, spec, out),
+            Input::Redo { task, spec } => self.on_redo(now, task, spec, out),
             Input::Joined(job) => self.on_joined(job, out),
             Input::HandOver { job, handed } => self.on_hand_over(now, job, handed, out),
             Input::TakeBack(job) => self.take_back(now, job, out),
@@ -562,6 +578,7 @@ impl Mesh {
     fn on_tick(&mut self, now: Time, out: &mut Vec<Output>) {
         self.tick_peers(now, out);
         self.tick_leases(now, out);
+        self.tick_hedges(now, out);
         self.tick_offers(now, out);
         self.tick_work(now, out);
         self.tick_handovers(now, out);

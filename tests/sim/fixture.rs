@@ -19,7 +19,7 @@ pub const FREE_BYTES: u64 = 1 << 40;
 pub fn agent_id(at: usize) -> AgentId {
     let mut bytes = [0; 32];
     bytes[0] = 1;
-    bytes[31] = u8::try_from(at).unwrap_or(u8::MAX);
+    bytes[28..].copy_from_slice(&u32::try_from(at).unwrap_or(u32::MAX).to_be_bytes());
     AgentId(bytes)
 }
 
@@ -40,7 +40,8 @@ pub fn submitter_id(job: JobId) -> AgentId {
 
 /// The position of an agent.
 pub fn index_of(id: AgentId) -> usize {
-    usize::from(id.0[31])
+    let [.., a, b, c, d] = id.0;
+    u32::from_be_bytes([a, b, c, d]) as usize
 }
 
 /// The source film of the owner at this position.

@@ -15,6 +15,7 @@ mod ledger;
 mod liar;
 mod network;
 mod oracle;
+pub mod race;
 pub mod rng;
 pub mod runner;
 pub mod scenarios;

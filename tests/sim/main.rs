@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use dmc_tests::faults::Scenario;
+use dmc_tests::race::{Race, median};
 use dmc_tests::runner::{all_cores, run_all, table};
 use dmc_tests::scenarios::SCENARIOS;
 use dmc_tests::world::World;
@@ -30,6 +31,41 @@ struct Args {
     /// Only say what scenarios there are.
     #[arg(long)]
     list: bool,
+    /// How well so many unequal agents share the work, instead of what goes wrong.
+    #[arg(long, value_name = "AGENTS")]
+    race: Option<usize>,
+    /// Race: each agent has a film of its own of so many seconds; without it, one has a film of two
+    /// hours.
+    #[arg(long, value_name = "SECONDS", requires = "race")]
+    films: Option<u64>,
+}
+
+/// Races under each seed, as a table for people.
+fn race(agents: usize, films: Option<u64>, seeds: Range<u64>) -> String {
+    let mut lines = vec![
+        "seed  makespan s  ideal s  of ideal  tasks  grants  messages a task  a second".to_owned(),
+    ];
+    let mut reached = Vec::new();
+    for seed in seeds {
+        let outcome = match films {
+            Some(film_s) => Race::films(agents, film_s, seed),
+            None => Race::film(agents, seed),
+        }
+        .run();
+        reached.push(outcome.efficiency());
+        lines.push(format!(
+            "{seed:>4}  {:>10.1}  {:>7.1}  {:>7.1}%  {:>5}  {:>6}  {:>15.1}  {:>8.1}",
+            outcome.makespan_ms as f64 / 1_000.0,
+            outcome.ideal_ms as f64 / 1_000.0,
+            100.0 * outcome.efficiency(),
+            outcome.tasks,
+            outcome.grants,
+            outcome.work_messages_per_task(),
+            outcome.messages_per_agent_second(agents),
+        ));
+    }
+    lines.push(format!("median: {:.1} % of ideal", 100.0 * median(reached)));
+    lines.join("\n")
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -56,6 +92,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if args.list {
         SCENARIOS.iter().for_each(|scenario| println!("{}", scenario.name));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(agents) = args.race {
+        println!("{}", race(agents, args.films, args.seeds));
         return ExitCode::SUCCESS;
     }
     let scenarios = match chosen(&args.scenario) {

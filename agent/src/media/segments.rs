@@ -1,5 +1,6 @@
 //! Decides where a film is cut, from its packets. Pure.
 
+use dmc_protocol::media::lengths::segment_s;
 use dmc_protocol::media::{Feed, PtsDigest, Rational, SegmentTask, TaskSpec, VideoWork, WholeTask};
 
 use super::index::{Index, Packet};
@@ -208,9 +209,11 @@ fn borders(cuttable: &Cuttable, index: &Index, base: Rational, target_s: f64) ->
     for &key in &cuttable.keys[1..] {
         let Some(pts) = index.packets[key].pts else { continue };
         let left_s = base.ticks_to_s(cuttable.end.saturating_sub(pts));
-        let long_enough = base.ticks_to_s(pts.saturating_sub(begun)) >= target_s * 0.99;
+        let begun_s = base.ticks_to_s(begun.saturating_sub(first));
+        let wanted_s = segment_s(target_s, begun_s, total_s);
+        let long_enough = base.ticks_to_s(pts.saturating_sub(begun)) >= wanted_s * 0.99;
         // A short rest would cost more than it shares.
-        if long_enough && left_s >= target_s * 0.4 && pts > first {
+        if long_enough && left_s >= wanted_s * 0.4 && pts > first {
             borders.push(key);
             begun = pts;
         }

@@ -319,7 +319,7 @@ impl Mesh {
                 job.record.state = JobState::Active;
                 job.save(out);
             }
-            self.offer(id, out);
+            self.offer(now, id, out);
             self.join_if_complete(id, out);
         } else {
             out.push(Output::TakeBack(id));

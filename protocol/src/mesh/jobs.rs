@@ -1,6 +1,6 @@
 //! What this owner wants done: its jobs, their tasks, and how they end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::handover::HandedEnd;
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
@@ -9,6 +9,7 @@ use crate::message::{Failure, FailureKind, Message, OfferedWork, Progress, TaskR
 use crate::record::{Commit, JobRecord, JobState, Record, RecordKey, TaskRecord};
 use crate::time::Time;
 
+use super::offers::{Asked, Bid};
 use super::peers::PeerState;
 use super::{Mesh, Output};
 
@@ -48,11 +49,25 @@ pub struct Lease {
     pub(super) farthest: Option<(u64, u64)>,
     /// How often it began anew.
     pub(super) begun: u32,
+    /// When it was first heard to run.
+    pub(super) started: Option<Time>,
 }
 
 impl Lease {
     pub(super) fn new(now: Time) -> Lease {
-        Lease { granted: now, progress: None, moved: now, farthest: None, begun: 0 }
+        let (progress, farthest, started) = (None, None, None);
+        Lease { granted: now, progress, moved: now, farthest, begun: 0, started }
+    }
+
+    /// How much of the task it has done, in parts of 1,000, by the most that it told of.
+    pub(super) fn part(&self, spec: &TaskSpec) -> u64 {
+        let Some((frames, media_ms)) = self.farthest else { return 0 };
+        let (done, all) = match (spec, spec.frames()) {
+            (TaskSpec::Audio(task), _) => (media_ms, task.duration_us / 1_000),
+            (_, Some(all)) => (frames, all),
+            _ => return 0,
+        };
+        done.min(all).saturating_mul(1_000).checked_div(all).unwrap_or(0)
     }
 }
 
@@ -152,7 +167,7 @@ impl Job {
     }
 
     /// Work that is not granted yet, by class.
-    fn work_left(&self) -> Vec<OfferedWork> {
+    pub(super) fn work_left(&self) -> Vec<OfferedWork> {
         let source = self.record.source.is_some();
         let mut by_class: BTreeMap<WorkClass, OfferedWork> = BTreeMap::new();
         for task in &self.tasks {
@@ -170,19 +185,15 @@ impl Job {
     }
 }
 
-/// A worker's standing bid.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Bid {
-    pub(super) want: u32,
-    pub(super) jobs: BTreeSet<JobId>,
-}
-
 /// The owner side of the state.
 #[derive(Debug, Default)]
 pub struct Jobs {
     pub(super) all: BTreeMap<JobId, Job>,
     pub(super) bids: BTreeMap<AgentId, Bid>,
-    offered: Time,
+    /// Who has heard of which job.
+    pub(super) asked: BTreeMap<JobId, Asked>,
+    /// Samples of peers that were drawn so far.
+    pub(super) samples: u64,
 }
 
 impl Jobs {
@@ -285,11 +296,17 @@ impl Mesh {
         let job = Job { record, tasks };
         job.save(out);
         self.jobs.all.insert(id, job);
-        self.offer_everywhere(now, out);
+        self.offer(now, id, out);
         self.join_if_complete(id, out);
     }
 
-    pub(super) fn on_replan(&mut self, id: JobId, specs: Vec<TaskSpec>, out: &mut Vec<Output>) {
+    pub(super) fn on_replan(
+        &mut self,
+        now: Time,
+        id: JobId,
+        specs: Vec<TaskSpec>,
+        out: &mut Vec<Output>,
+    ) {
         if self.jobs.get(id).is_none_or(|job| job.record.state.is_over()) {
             return;
         }
@@ -308,7 +325,7 @@ impl Mesh {
         job.tasks.iter().for_each(|task| task.save(out));
         job.save(out);
         out.append(&mut after);
-        self.offer(id, out);
+        self.offer(now, id, out);
         self.join_if_complete(id, out);
     }
 
@@ -390,7 +407,7 @@ impl Mesh {
         self.own_again(now, id, out);
         // The person says that the cause is mended: nobody waits for an old back-off.
         self.peers.forgive();
-        self.offer_everywhere(now, out);
+        self.offer(now, id, out);
         self.join_if_complete(id, out);
     }
 
@@ -436,7 +453,7 @@ impl Mesh {
         after
     }
 
-    pub(super) fn on_redo(&mut self, id: TaskId, spec: TaskSpec, out: &mut Vec<Output>) {
+    pub(super) fn on_redo(&mut self, now: Time, id: TaskId, spec: TaskSpec, out: &mut Vec<Output>) {
         let returning = self.is_returning(id.job);
         let Some(job) = self.jobs.all.get_mut(&id.job) else { return };
         if job.record.state.is_over() {
@@ -454,7 +471,7 @@ impl Mesh {
             out.push(Output::DropResult { task: id, result: commit.result });
         }
         end_task(&mut old, out);
-        self.offer(id.job, out);
+        self.offer(now, id.job, out);
     }
 
     pub(super) fn on_result_good(&mut self, attempt: AttemptId, id: TaskId, out: &mut Vec<Output>) {
@@ -527,75 +544,6 @@ impl Mesh {
             out.push(Output::Join(id));
             self.withdraw(id, out);
         }
-    }
-
-    // ---- offers ----
-
-    fn offer_to(&self, to: AgentId, job: &Job, out: &mut Vec<Output>) {
-        let work = job.work_left();
-        if job.is_active() && !work.is_empty() {
-            out.push(Output::Send { to, message: Message::Offer { job: job.record.id, work } });
-        }
-    }
-
-    pub(super) fn offer_all_to(&self, to: AgentId, out: &mut Vec<Output>) {
-        self.jobs.iter().for_each(|job| self.offer_to(to, job, out));
-    }
-
-    pub(super) fn offer(&self, id: JobId, out: &mut Vec<Output>) {
-        let Some(job) = self.jobs.get(id) else { return };
-        for to in self.peers.connected() {
-            self.offer_to(to, job, out);
-        }
-    }
-
-    fn offer_everywhere(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.jobs.offered = now;
-        for to in self.peers.connected() {
-            self.offer_all_to(to, out);
-        }
-    }
-
-    pub(super) fn tick_offers(&mut self, now: Time, out: &mut Vec<Output>) {
-        if now.since_ms(self.jobs.offered) >= self.config.offer_repeat_ms {
-            self.offer_everywhere(now, out);
-        }
-    }
-
-    pub(super) fn withdraw(&mut self, id: JobId, out: &mut Vec<Output>) {
-        for (worker, bid) in &mut self.jobs.bids {
-            if bid.jobs.remove(&id) {
-                let message = Message::Offer { job: id, work: Vec::new() };
-                out.push(Output::Send { to: *worker, message });
-            }
-        }
-    }
-
-    pub(super) fn on_accept(
-        &mut self,
-        from: AgentId,
-        job: JobId,
-        want: u32,
-        out: &mut Vec<Output>,
-    ) {
-        if self.jobs.get(job).is_some_and(Job::is_active) {
-            let bid = self.jobs.bids.entry(from).or_default();
-            bid.want = want;
-            bid.jobs.insert(job);
-        } else {
-            // It missed the withdrawal; else it would remember this offer for ever.
-            out.push(Output::Send { to: from, message: Message::Offer { job, work: Vec::new() } });
-        }
-    }
-
-    pub(super) fn on_decline(&mut self, from: AgentId, job: JobId) {
-        if let Some(bid) = self.jobs.bids.get_mut(&from) {
-            bid.jobs.remove(&job);
-        }
-    }
-
-    pub(super) fn forget_bids(&mut self, worker: AgentId) {
-        self.jobs.bids.remove(&worker);
     }
 
     // ---- after a restart ----

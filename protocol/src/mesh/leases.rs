@@ -34,6 +34,7 @@ impl Mesh {
         let (lease_ms, me) = (self.config.lease_ms, self.me);
         self.end_stalled(now, out);
         let peers = &self.peers;
+        let mut broken = Vec::new();
         let silent = |worker: AgentId, lease: &Lease| {
             let heard = peers.get(worker).map_or(lease.granted, |peer| peer.heard);
             worker != me && now.since_ms(heard.max(lease.granted)) > lease_ms
@@ -51,11 +52,19 @@ impl Mesh {
                     continue;
                 }
                 for attempt in ended {
+                    broken.extend(task.record.leases.get(&attempt).copied());
                     expire(task, attempt);
                 }
                 task.save(out);
             }
         }
+        broken.into_iter().for_each(|worker| self.note_broken(now, worker));
+    }
+
+    /// A worker let a lease end: its promises are worth less until it delivers.
+    fn note_broken(&mut self, now: Time, worker: AgentId) {
+        let peer = self.peers.entry(now, worker);
+        peer.broken = peer.broken.saturating_add(1);
     }
 
     /// Ends leases whose worker lists them and does not get on: a program that hangs, a disk that
@@ -85,6 +94,7 @@ impl Mesh {
                 false => (FailureKind::Busy, "it did not begin"),
             };
             let reason = format!("{what} for {} min", stall_ms / 60_000);
+            self.note_broken(now, worker);
             self.attempt_failed(now, worker, attempt, id, Failure::new(kind, reason), out);
             let message = Message::Verdict { attempt, verdict: Verdict::Drop };
             out.push(Output::Send { to: worker, message });
@@ -226,6 +236,7 @@ impl Mesh {
                     (lease.moved, lease.farthest) = (now, Some(farthest));
                 }
                 lease.progress = Some(progress);
+                lease.started = lease.started.or(Some(now));
                 out.push(Output::Changed(id.job));
             }
             // It started again: its input has to come once more.

@@ -34,6 +34,10 @@ pub struct Peer {
     pub health: BTreeMap<WorkClass, Health>,
     /// Results of it that this owner committed since this agent started.
     pub delivered: u32,
+    /// Leases that it let end since this agent started: by silence, or without getting on.
+    pub(super) broken: u32,
+    /// Bytes a second that came from it lately.
+    pub link_bytes_s: Option<u64>,
     /// Times in a row that it did not list what it was granted.
     pub(super) forgot: u32,
     /// What it said or sent that was refused since this agent started: results of attempts that
@@ -58,6 +62,8 @@ impl Peer {
             heard: now,
             health: BTreeMap::new(),
             delivered: 0,
+            broken: 0,
+            link_bytes_s: None,
             forgot: 0,
             refused: 0,
         }
@@ -136,7 +142,39 @@ impl Peers {
     }
 }
 
+/// Whether peers should hear at once of what an agent says of itself now.
+fn matters(said: &AgentInfo, now: &AgentInfo) -> bool {
+    let (speeds, uptime_s) = (said.speeds.clone(), said.uptime_s);
+    let free = (said.free_disk_bytes, now.free_disk_bytes);
+    let room = free.0 / 2 > free.1 || free.1 / 2 > free.0;
+    let free_disk_bytes = free.0;
+    room || AgentInfo { speeds, uptime_s, free_disk_bytes, ..now.clone() } != *said
+}
+
+/// How far one sample may move a measured rate: to so many times, or this part of, what it was.
+const STEP_MAX: u64 = 2;
+
+/// A measured rate after one more sample: a moving mean whose steps are bounded, so that one odd
+/// sample does not rule.
+pub fn smoothed(before: Option<u64>, sample: u64) -> u64 {
+    let Some(before) = before.filter(|before| *before > 0) else { return sample.max(1) };
+    let mean = before.saturating_mul(3).saturating_add(sample) / 4;
+    mean.clamp((before / STEP_MAX).max(1), before.saturating_mul(STEP_MAX))
+}
+
+/// A transfer that is smaller says more of the delay than of the link.
+const LINK_SAMPLE_BYTES_MIN: u64 = 256 << 10;
+
 impl Mesh {
+    /// So many bytes came from the peer in that time.
+    pub(super) fn on_transferred(&mut self, now: Time, from: AgentId, bytes: u64, ms: u64) {
+        if bytes >= LINK_SAMPLE_BYTES_MIN && from != self.me {
+            let peer = self.peers.entry(now, from);
+            let rate = bytes.saturating_mul(1_000) / ms.max(1);
+            peer.link_bytes_s = Some(smoothed(peer.link_bytes_s, rate));
+        }
+    }
+
     /// A gap in the ticks is this agent's own sleep (a stopped process, a laptop with its lid
     /// closed, a machine under heavy load). What others said meanwhile waits unread, so their
     /// silence began only with the end of the gap. It is noticed at the first input after it, which
@@ -245,12 +283,16 @@ impl Mesh {
     }
 
     fn say_info(&mut self, now: Time, info: AgentInfo, out: &mut Vec<Output>) {
-        if self.peers.get(self.me).and_then(|me| me.info.as_ref()) == Some(&info) {
+        let said = self.peers.get(self.me).and_then(|me| me.info.as_ref());
+        if said == Some(&info) {
             return;
         }
-        for to in self.peers.connected() {
-            if to != self.me {
-                out.push(Output::Send { to, message: Message::Info(info.clone()) });
+        // Speeds change with every task, and everybody hears of them with the next heartbeat.
+        if said.is_none_or(|said| matters(said, &info)) {
+            for to in self.peers.connected() {
+                if to != self.me {
+                    out.push(Output::Send { to, message: Message::Info(info.clone()) });
+                }
             }
         }
         self.on_info(now, self.me, info, out);

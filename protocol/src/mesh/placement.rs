@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{AgentId, JobId, TaskId};
-use crate::media::{Encoder, MediaKind, TaskInput};
+use crate::media::{Encoder, MediaKind, TaskInput, WorkClass};
 use crate::message::Message;
 use crate::record::Fingerprint;
 use crate::time::Time;
 
+use super::forecast::{Seat, choose};
 use super::jobs::{Job, Lease, Task, TaskState};
 use super::peers::Peer;
 use super::{Mesh, Output};
@@ -15,40 +16,19 @@ use super::{Mesh, Output};
 /// Pieces that are cut at the same time: ffmpeg spends its time starting, not computing.
 const CUTS_AT_ONCE: usize = 2;
 
-/// A worker as the choice sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seat {
-    worker: AgentId,
-    slots: u32,
-    want: u32,
-    leases: u32,
-    speed: Option<u64>,
-}
+/// What the workers hold for this owner: leases, and how long all of them will take in a row.
+#[derive(Debug, Default)]
+pub(super) struct Load(BTreeMap<AgentId, (u32, u64)>);
 
-impl Seat {
-    /// Whether a slot of it is idle; otherwise a grant only waits there.
-    fn idle(&self) -> bool {
-        self.leases < self.slots.min(self.want)
+impl Load {
+    /// Leases that the worker holds.
+    pub(super) fn held(&self, worker: AgentId) -> u32 {
+        self.0.get(&worker).map_or(0, |(leases, _)| *leases)
     }
 
-    /// Smaller is better: idle slots first, then the least loaded, then the fastest.
-    fn rank(&self) -> (bool, u64, u64, AgentId) {
-        let load = u64::from(self.leases) * 1_000 / u64::from(self.slots.max(1));
-        (!self.idle(), load, u64::MAX - self.speed.unwrap_or(0), self.worker)
+    fn busy_ms(&self, worker: AgentId) -> u64 {
+        self.0.get(&worker).map_or(0, |(_, busy_ms)| *busy_ms)
     }
-}
-
-/// Picks the worker for one ready task, or nobody for now.
-///
-/// A grant beyond a worker's slots lets the next input travel while the current one encodes, but
-/// it also ties the task to that worker. So there are grants ahead only while more tasks are ready
-/// than `seats` could start by themselves: the last ones go to whoever is free first.
-fn choose(seats: &[Seat], ready_left: usize) -> Option<AgentId> {
-    let open = seats.iter().filter(|seat| seat.leases < seat.want);
-    let best = open.min_by_key(|seat| seat.rank())?;
-    let slots: u32 = seats.iter().map(|seat| seat.slots).sum();
-    let enough_left = ready_left > slots as usize;
-    (best.idle() || enough_left).then_some(best.worker)
 }
 
 impl Mesh {
@@ -69,11 +49,11 @@ impl Mesh {
     }
 
     fn grant_ready(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
-        let mut leases = self.jobs.lease_counts();
+        let mut load = None;
         while !self.ids.is_empty() {
-            let Some((task, worker)) = self.next_grant(now, id, &leases) else { return };
+            let Some((task, worker)) = self.next_grant(now, id, &mut load) else { return };
             self.grant(now, task, worker, out);
-            *leases.entry(worker).or_default() += 1;
+            load = None;
         }
     }
 
@@ -81,52 +61,84 @@ impl Mesh {
         &self,
         now: Time,
         id: JobId,
-        leases: &BTreeMap<AgentId, u32>,
+        load: &mut Option<Load>,
     ) -> Option<(TaskId, AgentId)> {
         let job = self.jobs.get(id)?;
-        let held = |worker| leases.get(worker).copied().unwrap_or(0);
+        let source = job.record.source.is_some();
+        let state = |task: &Task| task.state(source);
+        if !job.tasks.iter().any(|task| state(task) == TaskState::Ready) {
+            return None;
+        }
+        let load = load.get_or_insert_with(|| self.load(now));
         let mut bids = self.jobs.bids.iter().filter(|(_, bid)| bid.jobs.contains(&id));
-        if !bids.any(|(worker, bid)| held(worker) < bid.want) {
+        if !bids.any(|(worker, bid)| load.held(*worker) < bid.want) {
             return None; // the usual case, and the tasks are many
         }
-        let source = job.record.source.is_some();
-        let left = job.tasks.iter().filter(|task| {
+        // Tasks of each kind that are left, and their work.
+        let mut left: BTreeMap<WorkClass, (u64, u64)> = BTreeMap::new();
+        let waits = |task: &&Task| {
             use TaskState::{Cutting, Ready, Waiting};
-            matches!(task.state(source), Waiting | Cutting | Ready)
-        });
-        let left = left.count();
+            matches!(state(task), Waiting | Cutting | Ready)
+        };
+        for task in job.tasks.iter().filter(waits) {
+            let (tasks, units) = left.entry(task.record.spec.class()).or_default();
+            *tasks += 1;
+            *units = units.saturating_add(task.record.spec.work_units());
+        }
         // Work that cannot be split takes longest: it starts first.
         let mut ready: Vec<&Task> =
-            job.tasks.iter().filter(|task| task.state(source) == TaskState::Ready).collect();
+            job.tasks.iter().filter(|task| state(task) == TaskState::Ready).collect();
         ready.sort_by_key(|task| (task.record.spec.input() == TaskInput::Piece, task.record.id));
+        let mut waited_for = BTreeSet::new();
         ready.into_iter().find_map(|task| {
-            let seats = self.seats(now, job, task, leases);
-            choose(&seats, left).map(|worker| (task.record.id, worker))
+            // Nobody takes the one: nobody takes another of its kind.
+            let class = task.record.spec.class();
+            let kind = (class, task.record.spec.input(), task.record.failures.is_empty());
+            if waited_for.contains(&kind) {
+                return None;
+            }
+            let (tasks, units) = left.get(&class).copied().unwrap_or((1, 1));
+            let seats = self.seats(now, job, task, load);
+            let chosen = choose(&seats, tasks, (units / tasks.max(1)).max(1));
+            if chosen.is_none() && task.record.failures.is_empty() {
+                waited_for.insert(kind);
+            }
+            chosen.map(|worker| (task.record.id, worker))
         })
+    }
+
+    /// What the workers hold for this owner.
+    pub(super) fn load(&self, now: Time) -> Load {
+        let mut load = Load::default();
+        for job in self.jobs.all.values().filter(|job| !job.record.state.is_over()) {
+            for task in job.tasks.iter().filter(|task| !task.record.leases.is_empty()) {
+                for (worker, left_ms) in self.task_left_ms(now, task) {
+                    let (leases, busy_ms) = load.0.entry(worker).or_default();
+                    *leases += 1;
+                    *busy_ms = busy_ms.saturating_add(left_ms);
+                }
+            }
+        }
+        load
     }
 
     /// Workers that bid for the job and may do the task. One that failed it before is asked only
     /// when nobody else takes part: an able agent that never has room must not keep it waiting.
-    fn seats(
-        &self,
-        now: Time,
-        job: &Job,
-        task: &Task,
-        leases: &BTreeMap<AgentId, u32>,
-    ) -> Vec<Seat> {
-        let class = task.record.spec.class();
+    pub(super) fn seats(&self, now: Time, job: &Job, task: &Task, load: &Load) -> Vec<Seat> {
         let failed: BTreeSet<AgentId> =
             task.record.failures.iter().map(|failed| failed.worker).collect();
-        let seats = self.candidates(now, job, task).into_iter().filter_map(|worker| {
+        let able = self.candidates(now, job, task);
+        let class = task.record.spec.class();
+        let mut rates: Vec<u64> =
+            able.iter().filter_map(|id| self.peers.get(*id)?.rate(class)).collect();
+        rates.sort_unstable();
+        // One that was never measured is taken for an average one.
+        let usual = rates.get(rates.len() / 2).copied().unwrap_or(1);
+        let seats = able.into_iter().filter_map(|worker| {
             let bid = self.jobs.bids.get(&worker)?;
-            let peer = self.peers.get(worker).filter(|_| self.has_room_for(job, task, worker))?;
-            bid.jobs.contains(&job.record.id).then(|| Seat {
-                worker,
-                slots: peer.slots(),
-                want: bid.want.min(self.trusted_grants(worker)),
-                leases: leases.get(&worker).copied().unwrap_or(0),
-                speed: peer.speed(class),
-            })
+            let takes_part = bid.jobs.contains(&job.record.id);
+            (takes_part && self.has_room_for(job, task, worker))
+                .then(|| self.seat(worker, job, task, load, usual))?
         });
         let mut seats: Vec<Seat> = seats.collect();
         let fresh = |seat: &Seat| !failed.contains(&seat.worker);
@@ -136,8 +148,51 @@ impl Mesh {
         seats
     }
 
+    fn seat(
+        &self,
+        worker: AgentId,
+        job: &Job,
+        task: &Task,
+        load: &Load,
+        usual_rate: u64,
+    ) -> Option<Seat> {
+        let peer = self.peers.get(worker)?;
+        let slots = peer.slots().max(1);
+        let leases = load.held(worker);
+        let trusted = self.trusted_grants(worker);
+        Some(Seat {
+            worker,
+            slots,
+            want: self.jobs.bids.get(&worker)?.want.min(trusted),
+            leases,
+            credit: trusted.saturating_sub(leases),
+            rate: peer.rate(task.record.spec.class()).unwrap_or(usual_rate).max(1),
+            busy_ms: load.busy_ms(worker) / u64::from(slots),
+            travel_ms: self.travel_ms(worker, job, task),
+            doubt: peer.doubt(),
+        })
+    }
+
+    /// How long the task's input is on its way to the worker; one that has it already has none.
+    fn travel_ms(&self, worker: AgentId, job: &Job, task: &Task) -> u64 {
+        let Some(input) = task.input_blob(job.record.source) else { return 0 };
+        let has_it = |other: &&Task| {
+            let by = other.record.leases.values().any(|of| *of == worker)
+                || other.record.commit.is_some_and(|commit| commit.worker == worker);
+            by && other.record.spec.input() == TaskInput::Source
+        };
+        let whole = task.record.spec.input() == TaskInput::Source;
+        if worker == self.me || (whole && job.tasks.iter().any(|other| has_it(&other))) {
+            return 0;
+        }
+        self.peers.get(worker).map_or(0, |peer| peer.travel_ms(input.bytes))
+    }
+
     /// How many attempts a worker may hold: anybody can claim any number of slots.
     fn trusted_grants(&self, worker: AgentId) -> u32 {
+        if worker == self.me {
+            return u32::MAX;
+        }
         let delivered = self.peers.get(worker).map_or(0, |peer| peer.delivered);
         self.config.unproven_grants_max.max(delivered.saturating_mul(2))
     }
@@ -173,7 +228,7 @@ impl Mesh {
         chosen.map(|(id, _)| *id).collect()
     }
 
-    fn grant(&mut self, now: Time, id: TaskId, worker: AgentId, out: &mut Vec<Output>) {
+    pub(super) fn grant(&mut self, now: Time, id: TaskId, worker: AgentId, out: &mut Vec<Output>) {
         let Some(source) = self.jobs.get(id.job).map(|job| job.record.source) else { return };
         let Some(attempt) = self.ids.pop_front() else { return };
         let Some(task) = self.jobs.task_mut(id) else { return };
@@ -317,25 +372,5 @@ impl Mesh {
             );
         }
         format!("waiting for an agent with {names}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seat(n: u8, slots: u32, want: u32, leases: u32) -> Seat {
-        Seat { worker: AgentId([n; 32]), slots, want, leases, speed: None }
-    }
-
-    #[test]
-    fn idle_slots_come_first_and_the_tail_is_not_queued() {
-        let busy = seat(1, 1, 2, 1);
-        let idle = seat(2, 1, 2, 0);
-        assert_eq!(choose(&[busy, idle], 5), Some(idle.worker));
-        assert_eq!(choose(&[busy], 5), Some(busy.worker), "one grant ahead");
-        assert_eq!(choose(&[busy, seat(2, 1, 2, 1)], 2), None, "the tail waits for a free slot");
-        assert_eq!(choose(&[seat(1, 1, 2, 2)], 5), None, "never more than it wants");
-        assert_eq!(choose(&[], 5), None);
     }
 }

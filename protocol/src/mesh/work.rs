@@ -11,6 +11,7 @@ use crate::message::{
 use crate::record::{Record, RecordKey, WorkRecord, WorkState};
 use crate::time::Time;
 
+use super::fairness::Turns;
 use super::peers::PeerState;
 use super::{Mesh, Output};
 
@@ -84,6 +85,7 @@ pub struct Work {
     pub(super) grace_ms: u64,
     held: BTreeMap<AttemptId, Held>,
     offers: BTreeMap<AgentId, BTreeMap<JobId, u32>>,
+    pub(super) turns: Turns,
     order: u64,
     /// Owners whose work did not fit: what one says of its input must not keep others waiting.
     disk_full: BTreeMap<AgentId, DiskFull>,
@@ -132,6 +134,15 @@ impl Work {
 
     pub(super) fn forget_offers(&mut self, owner: AgentId) {
         self.offers.remove(&owner);
+        self.turns.leave(owner);
+    }
+
+    fn forget_offer(&mut self, owner: AgentId, job: JobId) {
+        let Some(offers) = self.offers.get_mut(&owner) else { return };
+        offers.remove(&job);
+        if offers.is_empty() {
+            self.forget_offers(owner);
+        }
     }
 
     pub(super) fn held_for(&self, owner: AgentId) -> Vec<HeldAttempt> {
@@ -162,28 +173,30 @@ impl Mesh {
         work: &[OfferedWork],
         out: &mut Vec<Output>,
     ) {
-        let offers = self.work.offers.entry(owner).or_default();
         if work.is_empty() {
-            offers.remove(&job);
-            return;
+            self.work.forget_offer(owner, job);
+            return self.bid_again(out);
         }
         let able = self.peers.get(self.me).is_some_and(|me| {
             me.slots() > 0 && work.iter().any(|offered| me.has_all(&offered.requires))
         });
-        let full = offers.len() >= self.config.offers_per_owner_max && !offers.contains_key(&job);
+        let full = self.work.offers.get(&owner).is_some_and(|offers| {
+            offers.len() >= self.config.offers_per_owner_max && !offers.contains_key(&job)
+        });
         if !able || full || self.work.paused || self.work.stopping {
-            offers.remove(&job);
+            self.work.forget_offer(owner, job);
             out.push(Output::Send { to: owner, message: Message::Decline { job } });
             return;
         }
-        let want = self.want_of(owner);
+        self.work.turns.enter(owner);
+        let want = self.want_of(owner, self.hearers().contains(&owner));
         self.work.offers.entry(owner).or_default().insert(job, want);
         out.push(Output::Send { to: owner, message: Message::Accept { job, want } });
     }
 
     /// How many attempts of this owner this agent wants to hold: what it holds for it, plus what
-    /// is free after all owners' attempts.
-    fn want_of(&self, owner: AgentId) -> u32 {
+    /// is free after all owners' attempts when it is its turn.
+    fn want_of(&self, owner: AgentId, its_turn: bool) -> u32 {
         let slots = self.peers.get(self.me).map_or(0, super::peers::Peer::slots);
         if slots == 0 {
             return 0; // this agent only owns jobs
@@ -192,7 +205,7 @@ impl Mesh {
         let free = slots
             .saturating_add(self.config.grants_ahead)
             .saturating_sub(u32::try_from(self.work.unfinished()).unwrap_or(u32::MAX));
-        let free = if full { 0 } else { free };
+        let free = if full || !its_turn { 0 } else { free };
         free.saturating_add(u32::try_from(self.work.unfinished_for(owner)).unwrap_or(u32::MAX))
     }
 
@@ -208,8 +221,8 @@ impl Mesh {
             let message = Message::Failed { attempt, task, failure };
             out.push(Output::Send { to: grant.owner, message });
             // The owner counts on nothing from here now, so the next bid must be said again.
-            let offers = self.work.offers.entry(grant.owner).or_default();
-            offers.values_mut().for_each(|said| *said = 0);
+            let offers = self.work.offers.get_mut(&grant.owner);
+            offers.into_iter().flatten().for_each(|(_, said)| *said = 0);
             return;
         }
         let Grant { attempt, owner, task, spec, input, blob } = grant;
@@ -217,7 +230,9 @@ impl Mesh {
         let record = WorkRecord { attempt, owner, task, spec, input, blob, state, kept_ms: 0 };
         out.push(Output::Save(Record::Work(record.clone())));
         self.work.insert(record, Stage::Fetching);
+        self.work.turns.taken();
         out.push(Output::FetchInput { attempt, owner, task, blob });
+        self.bid_again(out);
     }
 
     fn admit(&self, grant: &Grant) -> Result<(), Failure> {
@@ -290,12 +305,15 @@ impl Mesh {
         }
     }
 
-    /// Starts the oldest attempts whose input is here while slots are free.
+    /// Starts attempts whose input is here while slots are free: of the owner that was served least
+    /// the oldest one.
     pub(super) fn schedule_work(&mut self, out: &mut Vec<Output>) {
         let slots = self.peers.get(self.me).map_or(0, super::peers::Peer::slots) as usize;
         while self.work.running() < slots && !self.work.stopping {
+            let turns = &self.work.turns;
             let ready = self.work.held.values_mut().filter(|held| held.stage == Stage::Ready);
-            let Some(held) = ready.min_by_key(|held| held.order) else { return };
+            let turn = |held: &&mut Held| (turns.served(held.record.owner), held.order);
+            let Some(held) = ready.min_by_key(turn) else { return };
             held.stage = Stage::Running(Progress::default());
             let WorkRecord { attempt, owner, task, spec, input, blob, .. } = held.record.clone();
             out.push(Output::Run { attempt, owner, task, spec, input, blob });
@@ -325,6 +343,7 @@ impl Mesh {
         held.stage = Stage::Done { result, since: now };
         held.record.state = WorkState::Done(result);
         let (to, task) = (held.record.owner, held.record.task);
+        self.work.turns.serve(to, held.record.spec.work_units());
         out.push(Output::Save(Record::Work(held.record.clone())));
         out.push(Output::Send { to, message: Message::Done { attempt, task, result } });
         self.bid_again(out);
@@ -349,10 +368,11 @@ impl Mesh {
 
     /// Says to owners with standing offers how much this agent wants now, where that changed.
     pub(super) fn bid_again(&mut self, out: &mut Vec<Output>) {
+        let hearers = self.hearers();
         let owners: Vec<AgentId> = self.work.offers.keys().copied().collect();
         for owner in owners {
-            let want = self.want_of(owner);
-            for (job, said) in self.work.offers.entry(owner).or_default() {
+            let want = self.want_of(owner, hearers.contains(&owner));
+            for (job, said) in self.work.offers.get_mut(&owner).into_iter().flatten() {
                 if *said != want {
                     *said = want;
                     let message = Message::Accept { job: *job, want };
@@ -418,6 +438,9 @@ impl Mesh {
     /// that has gone: they would take the room of work for others, and the owner grants anew.
     pub(super) fn tick_work(&mut self, now: Time, out: &mut Vec<Output>) {
         self.bid_if_room_changed(now, out);
+        if self.widen() {
+            self.bid_again(out);
+        }
         self.add_up_kept(now, out);
         let kept_ms = self.config.result_kept_ms;
         let (lease_ms, me, peers) = (self.config.lease_ms, self.me, &self.peers);

@@ -1,0 +1,215 @@
+//! Who hears of a job, and what they bid.
+//!
+//! An offer goes to a sample of the capable peers, never to everybody: in a mesh of a thousand a
+//! job needs a few of them. While there is more work than those take, others are asked, soon at
+//! first and then less and less often. Offers are level-triggered: now and then those that take
+//! part hear again what is left, so that a lost message heals.
+
+use std::collections::BTreeSet;
+
+use crate::id::{AgentId, JobId};
+use crate::message::{Message, OfferedWork};
+use crate::time::Time;
+
+use super::jobs::{Job, TaskState};
+use super::{Mesh, Output};
+
+/// How soon the next sample is drawn while the last one brought somebody.
+const RESAMPLE_MS: u64 = 1_000;
+
+/// A worker's standing bid.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bid {
+    /// Attempts that it wants to hold for this owner, those that it holds included.
+    pub(super) want: u32,
+    /// The jobs that it takes part in.
+    pub(super) jobs: BTreeSet<JobId>,
+}
+
+/// Who has heard of a job.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Since the last repetition.
+    peers: BTreeSet<AgentId>,
+    repeated: Time,
+    /// No sample is drawn before then.
+    next: Time,
+    pause_ms: u64,
+    /// Seats that were bid for when the last sample was drawn.
+    seats: u64,
+}
+
+/// A number for the pair that looks random, so that every job asks other peers.
+fn shuffle(job: JobId, agent: AgentId, sample: u64) -> u64 {
+    let words = job.0.as_bytes().chunks(8).chain(agent.0.chunks(8));
+    words.fold(sample.wrapping_mul(0x9e37_79b9_7f4a_7c15), |mixed, word| {
+        let word = word.iter().fold(0, |all, byte| (all << 8) | u64::from(*byte));
+        // The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+        let mixed = (mixed ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) ^ (mixed >> 31)
+    })
+}
+
+impl Mesh {
+    fn offer_to(&self, to: AgentId, job: &Job, out: &mut Vec<Output>) {
+        let work = job.work_left();
+        if job.is_active() && !work.is_empty() {
+            out.push(Output::Send { to, message: Message::Offer { job: job.record.id, work } });
+        }
+    }
+
+    /// A peer is new here, or has changed: it hears of jobs that it knew, and of those that still
+    /// look for workers.
+    pub(super) fn offer_all_to(&mut self, to: AgentId, out: &mut Vec<Output>) {
+        let max = self.config.offer_peers_max;
+        for (id, asked) in &mut self.jobs.asked {
+            if to == self.me || asked.peers.len() < max || asked.peers.contains(&to) {
+                asked.peers.insert(to);
+                if let Some(job) = self.jobs.all.get(id).filter(|job| job.is_active()) {
+                    let work = job.work_left();
+                    if !work.is_empty() {
+                        out.push(Output::Send { to, message: Message::Offer { job: *id, work } });
+                    }
+                }
+            }
+        }
+    }
+
+    /// There is new work in the job: those that take part hear of it, and a fresh sample does.
+    pub(super) fn offer(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        if !self.jobs.get(id).is_some_and(Job::is_active) {
+            return;
+        }
+        let bidders = self.jobs.bids.iter().filter(|(_, bid)| bid.jobs.contains(&id));
+        let bidders: BTreeSet<AgentId> = bidders.map(|(worker, _)| *worker).collect();
+        if let Some(job) = self.jobs.get(id) {
+            bidders.iter().for_each(|to| self.offer_to(*to, job, out));
+        }
+        let seats = self.seats_bid(id);
+        let pause_ms = RESAMPLE_MS;
+        let next = now + pause_ms;
+        let asked = Asked { peers: bidders, repeated: now, next, pause_ms, seats };
+        self.jobs.asked.insert(id, asked);
+        self.ask_more(id, out);
+    }
+
+    /// Asks a sample of those that have not been asked; this agent itself first.
+    fn ask_more(&mut self, id: JobId, out: &mut Vec<Output>) {
+        self.jobs.samples = self.jobs.samples.wrapping_add(1);
+        let (me, sample) = (self.me, self.jobs.samples);
+        let (Some(job), Some(asked)) = (self.jobs.get(id), self.jobs.asked.get(&id)) else {
+            return;
+        };
+        let work = job.work_left();
+        if work.is_empty() {
+            return;
+        }
+        let mut able: Vec<(u64, AgentId)> = self
+            .peers
+            .connected()
+            .into_iter()
+            .filter(|of| !asked.peers.contains(of) && self.could_do(*of, &work))
+            .map(|of| (if of == me { 0 } else { shuffle(id, of, sample) }, of))
+            .collect();
+        able.sort_unstable();
+        able.truncate(self.config.offer_peers_max);
+        for (_, to) in &able {
+            let message = Message::Offer { job: id, work: work.clone() };
+            out.push(Output::Send { to: *to, message });
+        }
+        if let Some(asked) = self.jobs.asked.get_mut(&id) {
+            asked.peers.extend(able.into_iter().map(|(_, of)| of));
+        }
+    }
+
+    /// Whether the peer is known to be able to do any of this; one that has not said what it can
+    /// is asked when it has.
+    fn could_do(&self, of: AgentId, work: &[OfferedWork]) -> bool {
+        self.peers.get(of).is_some_and(|peer| {
+            peer.slots() > 0 && work.iter().any(|offered| peer.has_all(&offered.requires))
+        })
+    }
+
+    /// Attempts at the job that those that take part want beyond what they hold.
+    fn seats_bid(&self, id: JobId) -> u64 {
+        let bids = self.jobs.bids.iter().filter(|(_, bid)| bid.jobs.contains(&id));
+        bids.map(|(_, bid)| u64::from(bid.want)).sum()
+    }
+
+    pub(super) fn tick_offers(&mut self, now: Time, out: &mut Vec<Output>) {
+        let all = &self.jobs.all;
+        self.jobs.asked.retain(|id, _| all.get(id).is_some_and(|job| !job.record.state.is_over()));
+        let active = self.jobs.iter().filter(|job| job.is_active()).map(|job| job.record.id);
+        for id in active.collect::<Vec<_>>() {
+            let repeat_ms = self.config.offer_repeat_ms;
+            let due = |asked: &Asked| now.since_ms(asked.repeated) >= repeat_ms;
+            if self.jobs.asked.get(&id).is_none_or(due) {
+                let pause_ms = self.jobs.asked.get(&id).map(|asked| asked.pause_ms);
+                self.offer(now, id, out);
+                if let (Some(asked), Some(pause_ms)) = (self.jobs.asked.get_mut(&id), pause_ms) {
+                    (asked.pause_ms, asked.next) = (pause_ms, now + pause_ms);
+                }
+            } else {
+                self.resample(now, id, out);
+            }
+        }
+    }
+
+    /// Asks others while there is more to do than those that were asked take.
+    fn resample(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        let (seats, repeat_ms) = (self.seats_bid(id), self.config.offer_repeat_ms);
+        let Some(job) = self.jobs.get(id) else { return };
+        let source = job.record.source.is_some();
+        let left = job.tasks.iter().filter(|task| {
+            use TaskState::{Cutting, Leased, Ready, Waiting};
+            matches!(task.state(source), Waiting | Cutting | Ready | Leased)
+        });
+        let left = left.count() as u64;
+        let Some(asked) = self.jobs.asked.get_mut(&id) else { return };
+        if left <= seats || now < asked.next {
+            return;
+        }
+        let brought = seats > asked.seats;
+        asked.pause_ms = if brought { RESAMPLE_MS } else { (asked.pause_ms * 2).min(repeat_ms) };
+        (asked.next, asked.seats) = (now + asked.pause_ms, seats);
+        self.ask_more(id, out);
+    }
+
+    /// The job is over: nobody who heard of it keeps it in mind.
+    pub(super) fn withdraw(&mut self, id: JobId, out: &mut Vec<Output>) {
+        for (worker, bid) in &mut self.jobs.bids {
+            if bid.jobs.remove(&id) {
+                let message = Message::Offer { job: id, work: Vec::new() };
+                out.push(Output::Send { to: *worker, message });
+            }
+        }
+        self.jobs.asked.remove(&id);
+    }
+
+    pub(super) fn on_accept(
+        &mut self,
+        from: AgentId,
+        job: JobId,
+        want: u32,
+        out: &mut Vec<Output>,
+    ) {
+        if self.jobs.get(job).is_some_and(Job::is_active) {
+            let bid = self.jobs.bids.entry(from).or_default();
+            bid.want = want;
+            bid.jobs.insert(job);
+        } else {
+            // It missed the withdrawal; else it would remember this offer for ever.
+            out.push(Output::Send { to: from, message: Message::Offer { job, work: Vec::new() } });
+        }
+    }
+
+    pub(super) fn on_decline(&mut self, from: AgentId, job: JobId) {
+        if let Some(bid) = self.jobs.bids.get_mut(&from) {
+            bid.jobs.remove(&job);
+        }
+    }
+
+    pub(super) fn forget_bids(&mut self, worker: AgentId) {
+        self.jobs.bids.remove(&worker);
+    }
+}
