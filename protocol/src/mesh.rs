@@ -458,6 +458,10 @@ impl Mesh {
         self.place(now, &mut out);
         self.schedule_work(&mut out);
         self.loop_back(now, &mut out);
+        // Bids come last: what this agent grants itself meanwhile is no seat for others.
+        while self.say_bids(&mut out) {
+            self.loop_back(now, &mut out);
+        }
         self.ask_for_ids(&mut out);
         out
     }
@@ -606,7 +610,7 @@ impl Mesh {
         self.work.stopping = true;
         self.work.grace_ms = grace_ms;
         self.return_work(grace_ms, out);
-        self.bid_again(out);
+        self.bid_again();
     }
 
     /// Whether something will soon be over that a stop would lose or put off: attempts that end

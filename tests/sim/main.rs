@@ -41,7 +41,7 @@ struct Args {
 }
 
 /// Races under each seed, as a table for people.
-fn race(agents: usize, films: Option<u64>, seeds: Range<u64>) -> String {
+fn race(agents: usize, films: Option<u64>, seeds: Range<u64>, tell: bool) -> String {
     let mut lines = vec![
         "seed  makespan s  ideal s  of ideal  tasks  grants  messages a task  a second".to_owned(),
     ];
@@ -63,6 +63,9 @@ fn race(agents: usize, films: Option<u64>, seeds: Range<u64>) -> String {
             outcome.work_messages_per_task(),
             outcome.messages_per_agent_second(agents),
         ));
+        if tell {
+            lines.push(format!("{:?}", outcome.messages));
+        }
     }
     lines.push(format!("median: {:.1} % of ideal", 100.0 * median(reached)));
     lines.join("\n")
@@ -95,7 +98,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(agents) = args.race {
-        println!("{}", race(agents, args.films, args.seeds));
+        println!("{}", race(agents, args.films, args.seeds, args.tell));
         return ExitCode::SUCCESS;
     }
     let scenarios = match chosen(&args.scenario) {

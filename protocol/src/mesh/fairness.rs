@@ -83,13 +83,12 @@ impl Mesh {
         owners.into_iter().take(hear).collect()
     }
 
-    /// A seat that stayed free is told to more owners; whether that is anybody new.
+    /// A slot that stayed idle is told to more owners; whether that is anybody new.
     pub(super) fn widen(&mut self) -> bool {
         let slots = self.peers.get(self.me).map_or(0, super::peers::Peer::slots) as usize;
-        let seats = slots.saturating_add(self.config.grants_ahead as usize);
-        let full = self.work.unfinished() >= seats;
+        let idle = self.work.unfinished() < slots;
         let turns = &mut self.work.turns;
-        if full || turns.width >= turns.served.len() {
+        if !idle || turns.width >= turns.served.len() {
             return false;
         }
         turns.width = turns.width.saturating_mul(2);

@@ -4,6 +4,7 @@
 use crate::id::{AgentId, TaskId};
 use crate::time::Time;
 
+use super::forecast::Seat;
 use super::jobs::{Job, Task, TaskState};
 use super::placement::Load;
 use super::{Mesh, Output};
@@ -59,7 +60,14 @@ impl Mesh {
         }
         let soon_ms = left_ms.saturating_mul(u64::from(self.config.hedge_gain_percent)) / 100;
         let units = task.record.spec.work_units();
-        let seats = self.seats(now, job, task, load).into_iter();
+        let seats = self.seats(now, job, task, load).into_iter().map(|seat| Seat {
+            want: self
+                .jobs
+                .bids
+                .get(&seat.worker)
+                .map_or(seat.want, |bid| bid.wanted.max(seat.want)),
+            ..seat
+        });
         let idle = seats.filter(|seat| seat.idle() && seat.credit > 0 && seat.worker != holder);
         let best = idle.min_by_key(|seat| (seat.finish_ms(units), seat.worker))?;
         let finish_ms = best.finish_ms(units);

@@ -269,6 +269,11 @@ impl Mesh {
             lease.moved = now;
         }
         if task.fetching.is_none() {
+            // Its seat may be promised to somebody else by now; it says so next.
+            if let Some(bid) = self.jobs.bids.get_mut(&from) {
+                bid.want = bid.want.saturating_sub(1);
+            }
+            let Some(task) = self.jobs.task_mut(id) else { return };
             task.fetching = Some((attempt, from, result));
             out.push(Output::Fetch { attempt, task: id, from, result });
             out.push(Output::Changed(id.job));
@@ -332,7 +337,10 @@ impl Mesh {
             self.fail_if_hopeless(now, id, out);
         } else if let Some(bid) = self.jobs.bids.get_mut(&worker) {
             // It has no room now; its next bid says when it has.
-            bid.want = 0;
+            (bid.want, bid.wanted) = (0, 0);
+        }
+        if let Some(bid) = self.jobs.bids.get_mut(&worker) {
+            bid.want = bid.want.saturating_sub(1);
         }
     }
 

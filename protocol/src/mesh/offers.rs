@@ -14,22 +14,27 @@ use crate::time::Time;
 use super::jobs::{Job, TaskState};
 use super::{Mesh, Output};
 
-/// How soon the next sample is drawn while the last one brought somebody.
+/// How soon the next sample is drawn while the last one brought somebody, and at the latest.
 const RESAMPLE_MS: u64 = 1_000;
+const RESAMPLE_MS_MAX: u64 = 60_000;
+/// Of those that have heard of a job, so many hear of it again at a time.
+const REPEAT_PEERS: usize = 8;
 
 /// A worker's standing bid.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bid {
     /// Attempts that it wants to hold for this owner, those that it holds included.
     pub(super) want: u32,
+    /// The same as it last said so, where nothing was left to grant: it was told not to wait, and
+    /// may be busy by now.
+    pub(super) wanted: u32,
     /// The jobs that it takes part in.
     pub(super) jobs: BTreeSet<JobId>,
 }
 
 /// Who has heard of a job.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Asked {
-    /// Since the last repetition.
     peers: BTreeSet<AgentId>,
     repeated: Time,
     /// No sample is drawn before then.
@@ -37,6 +42,8 @@ pub(super) struct Asked {
     pause_ms: u64,
     /// Seats that were bid for when the last sample was drawn.
     seats: u64,
+    /// Somebody was told that nothing is left.
+    exhausted: bool,
 }
 
 /// A number for the pair that looks random, so that every job asks other peers.
@@ -75,22 +82,33 @@ impl Mesh {
         }
     }
 
-    /// There is new work in the job: those that take part hear of it, and a fresh sample does.
+    /// There is new work in the job: a fresh sample hears of it.
     pub(super) fn offer(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
         if !self.jobs.get(id).is_some_and(Job::is_active) {
             return;
         }
-        let bidders = self.jobs.bids.iter().filter(|(_, bid)| bid.jobs.contains(&id));
-        let bidders: BTreeSet<AgentId> = bidders.map(|(worker, _)| *worker).collect();
-        if let Some(job) = self.jobs.get(id) {
-            bidders.iter().for_each(|to| self.offer_to(*to, job, out));
-        }
-        let seats = self.seats_bid(id);
-        let pause_ms = RESAMPLE_MS;
-        let next = now + pause_ms;
-        let asked = Asked { peers: bidders, repeated: now, next, pause_ms, seats };
+        let (next, seats) = (now + RESAMPLE_MS, self.seats_bid(id));
+        let peers = BTreeSet::new();
+        let (pause_ms, exhausted) = (RESAMPLE_MS, false);
+        let asked = Asked { peers, repeated: now, next, pause_ms, seats, exhausted };
         self.jobs.asked.insert(id, asked);
         self.ask_more(id, out);
+    }
+
+    /// Some of those that have heard of the job hear again what is left of it.
+    fn repeat(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
+        self.jobs.samples = self.jobs.samples.wrapping_add(1);
+        let (me, sample) = (self.me, self.jobs.samples);
+        let connected: BTreeSet<AgentId> = self.peers.connected().into_iter().collect();
+        let Some(asked) = self.jobs.asked.get_mut(&id) else { return };
+        asked.repeated = now;
+        // Whoever went away hears of it anew.
+        asked.peers.retain(|of| connected.contains(of));
+        let order = |of: &AgentId| if *of == me { 0 } else { shuffle(id, *of, sample) };
+        let mut again: Vec<AgentId> = asked.peers.iter().copied().collect();
+        again.sort_by_cached_key(order);
+        let Some(job) = self.jobs.get(id) else { return };
+        again.into_iter().take(REPEAT_PEERS).for_each(|to| self.offer_to(to, job, out));
     }
 
     /// Asks a sample of those that have not been asked; this agent itself first.
@@ -142,22 +160,18 @@ impl Mesh {
         let active = self.jobs.iter().filter(|job| job.is_active()).map(|job| job.record.id);
         for id in active.collect::<Vec<_>>() {
             let repeat_ms = self.config.offer_repeat_ms;
-            let due = |asked: &Asked| now.since_ms(asked.repeated) >= repeat_ms;
-            if self.jobs.asked.get(&id).is_none_or(due) {
-                let pause_ms = self.jobs.asked.get(&id).map(|asked| asked.pause_ms);
-                self.offer(now, id, out);
-                if let (Some(asked), Some(pause_ms)) = (self.jobs.asked.get_mut(&id), pause_ms) {
-                    (asked.pause_ms, asked.next) = (pause_ms, now + pause_ms);
-                }
-            } else {
-                self.resample(now, id, out);
+            match self.jobs.asked.get(&id).map(|asked| now.since_ms(asked.repeated)) {
+                None => self.offer(now, id, out),
+                Some(ms) if ms >= repeat_ms => self.repeat(now, id, out),
+                Some(_) => {}
             }
+            self.resample(now, id, out);
         }
     }
 
     /// Asks others while there is more to do than those that were asked take.
     fn resample(&mut self, now: Time, id: JobId, out: &mut Vec<Output>) {
-        let (seats, repeat_ms) = (self.seats_bid(id), self.config.offer_repeat_ms);
+        let seats = self.seats_bid(id);
         let Some(job) = self.jobs.get(id) else { return };
         let source = job.record.source.is_some();
         let left = job.tasks.iter().filter(|task| {
@@ -165,12 +179,18 @@ impl Mesh {
             matches!(task.state(source), Waiting | Cutting | Ready | Leased)
         });
         let left = left.count() as u64;
+        let again = !job.work_left().is_empty();
         let Some(asked) = self.jobs.asked.get_mut(&id) else { return };
+        if asked.exhausted && again {
+            // An attempt came to nothing.
+            return self.offer(now, id, out);
+        }
         if left <= seats || now < asked.next {
             return;
         }
         let brought = seats > asked.seats;
-        asked.pause_ms = if brought { RESAMPLE_MS } else { (asked.pause_ms * 2).min(repeat_ms) };
+        asked.pause_ms =
+            if brought { RESAMPLE_MS } else { (asked.pause_ms * 2).min(RESAMPLE_MS_MAX) };
         (asked.next, asked.seats) = (now + asked.pause_ms, seats);
         self.ask_more(id, out);
     }
@@ -193,12 +213,21 @@ impl Mesh {
         want: u32,
         out: &mut Vec<Output>,
     ) {
-        if self.jobs.get(job).is_some_and(Job::is_active) {
+        let active = self.jobs.get(job).filter(|job| job.is_active());
+        let (active, left) = (active.is_some(), active.map_or(0, |job| job.work_left().len()));
+        if active {
             let bid = self.jobs.bids.entry(from).or_default();
-            bid.want = want;
+            (bid.want, bid.wanted) = (want, want);
             bid.jobs.insert(job);
-        } else {
-            // It missed the withdrawal; else it would remember this offer for ever.
+        }
+        // Nothing is left to grant: it need not keep a seat free for that.
+        if left == 0 {
+            if let Some(bid) = self.jobs.bids.get_mut(&from) {
+                bid.want = 0;
+            }
+            if let Some(asked) = self.jobs.asked.get_mut(&job) {
+                asked.exhausted = true;
+            }
             out.push(Output::Send { to: from, message: Message::Offer { job, work: Vec::new() } });
         }
     }

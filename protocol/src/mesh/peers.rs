@@ -269,7 +269,7 @@ impl Mesh {
         me.state = PeerState::Connected;
         me.heard = now;
         self.say_info(now, info, out);
-        self.bid_if_room_changed(now, out);
+        self.bid_if_room_changed(now);
     }
 
     pub(super) fn on_set_paused(&mut self, paused: bool, out: &mut Vec<Output>) {

@@ -17,6 +17,8 @@ use super::{Mesh, Output};
 
 /// How often the time that results wait is made durable.
 const KEPT_SAVE_MS: u64 = 3_600_000;
+/// In the place of a bid that was not said yet.
+const UNSAID: u32 = u32::MAX;
 
 /// A lease as it arrives.
 #[derive(Debug, Clone)]
@@ -87,6 +89,7 @@ pub struct Work {
     offers: BTreeMap<AgentId, BTreeMap<JobId, u32>>,
     pub(super) turns: Turns,
     order: u64,
+    bids_changed: bool,
     /// Owners whose work did not fit: what one says of its input must not keep others waiting.
     disk_full: BTreeMap<AgentId, DiskFull>,
 }
@@ -137,6 +140,13 @@ impl Work {
         self.turns.leave(owner);
     }
 
+    /// The owner takes a seat less for granted than was said: the next bid is said in any case.
+    fn unsay(&mut self, owner: AgentId) {
+        let offers = self.offers.get_mut(&owner);
+        offers.into_iter().flatten().for_each(|(_, said)| *said = UNSAID);
+        self.bids_changed = true;
+    }
+
     fn forget_offer(&mut self, owner: AgentId, job: JobId) {
         let Some(offers) = self.offers.get_mut(&owner) else { return };
         offers.remove(&job);
@@ -175,7 +185,7 @@ impl Mesh {
     ) {
         if work.is_empty() {
             self.work.forget_offer(owner, job);
-            return self.bid_again(out);
+            return self.bid_again();
         }
         let able = self.peers.get(self.me).is_some_and(|me| {
             me.slots() > 0 && work.iter().any(|offered| me.has_all(&offered.requires))
@@ -220,9 +230,8 @@ impl Mesh {
             let (attempt, task) = (grant.attempt, grant.task);
             let message = Message::Failed { attempt, task, failure };
             out.push(Output::Send { to: grant.owner, message });
-            // The owner counts on nothing from here now, so the next bid must be said again.
-            let offers = self.work.offers.get_mut(&grant.owner);
-            offers.into_iter().flatten().for_each(|(_, said)| *said = 0);
+            // The owner counts on nothing from here now.
+            self.work.unsay(grant.owner);
             return;
         }
         let Grant { attempt, owner, task, spec, input, blob } = grant;
@@ -232,7 +241,7 @@ impl Mesh {
         self.work.insert(record, Stage::Fetching);
         self.work.turns.taken();
         out.push(Output::FetchInput { attempt, owner, task, blob });
-        self.bid_again(out);
+        self.bid_again();
     }
 
     fn admit(&self, grant: &Grant) -> Result<(), Failure> {
@@ -285,7 +294,7 @@ impl Mesh {
     }
 
     /// Bids again once clearly more is free than when work did not fit, or after a while.
-    pub(super) fn bid_if_room_changed(&mut self, now: Time, out: &mut Vec<Output>) {
+    pub(super) fn bid_if_room_changed(&mut self, now: Time) {
         let (pause_ms, me) = (self.config.disk_full_pause_ms, self.peers.get(self.me));
         let before = self.work.disk_full.len();
         self.work.disk_full.retain(|_, full| {
@@ -293,7 +302,7 @@ impl Mesh {
             !me.is_some_and(|me| me.has_room(more)) && now.since_ms(full.since) <= pause_ms
         });
         if self.work.disk_full.len() < before {
-            self.bid_again(out);
+            self.bid_again();
         }
     }
 
@@ -346,7 +355,7 @@ impl Mesh {
         self.work.turns.serve(to, held.record.spec.work_units());
         out.push(Output::Save(Record::Work(held.record.clone())));
         out.push(Output::Send { to, message: Message::Done { attempt, task, result } });
-        self.bid_again(out);
+        self.work.unsay(to);
     }
 
     pub(super) fn on_work_failed(
@@ -363,11 +372,21 @@ impl Mesh {
         }
         self.drop_held(attempt, out);
         out.push(Output::Send { to, message: Message::Failed { attempt, task, failure } });
-        self.bid_again(out);
+        self.work.unsay(to);
     }
 
-    /// Says to owners with standing offers how much this agent wants now, where that changed.
-    pub(super) fn bid_again(&mut self, out: &mut Vec<Output>) {
+    /// What this agent wants may have changed; its owners hear of it at the end of the step.
+    pub(super) fn bid_again(&mut self) {
+        self.work.bids_changed = true;
+    }
+
+    /// Says to owners with standing offers how much this agent wants now, where that changed;
+    /// whether it said anything.
+    pub(super) fn say_bids(&mut self, out: &mut Vec<Output>) -> bool {
+        if !std::mem::take(&mut self.work.bids_changed) {
+            return false;
+        }
+        let before = out.len();
         let hearers = self.hearers();
         let owners: Vec<AgentId> = self.work.offers.keys().copied().collect();
         for owner in owners {
@@ -380,6 +399,7 @@ impl Mesh {
                 }
             }
         }
+        out.len() > before
     }
 
     /// The owner has the result or does not want it: what belongs to the attempt goes. Only its
@@ -394,7 +414,7 @@ impl Mesh {
         let of_owner = self.work.held.get(&attempt).is_some_and(|held| held.record.owner == from);
         if of_owner && verdict != Verdict::Keep {
             self.drop_held(attempt, out);
-            self.bid_again(out);
+            self.bid_again();
         }
     }
 
@@ -437,9 +457,9 @@ impl Mesh {
     /// Results that nobody fetched for a week go. So do attempts that wait for the input of an owner
     /// that has gone: they would take the room of work for others, and the owner grants anew.
     pub(super) fn tick_work(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.bid_if_room_changed(now, out);
+        self.bid_if_room_changed(now);
         if self.widen() {
-            self.bid_again(out);
+            self.bid_again();
         }
         self.add_up_kept(now, out);
         let kept_ms = self.config.result_kept_ms;
@@ -459,7 +479,7 @@ impl Mesh {
         for attempt in old {
             self.drop_held(attempt, out);
         }
-        self.bid_again(out);
+        self.bid_again();
     }
 
     /// How long results wait for owners that are away, saved now and then: a restart must not
