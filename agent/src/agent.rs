@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use dmc_protocol::config::NAME_BYTES_MAX;
-use dmc_protocol::media::Capabilities;
+use dmc_protocol::media::{Capabilities, MediaKind};
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, bounded};
 use dmc_protocol::record::{Record, WorkState};
@@ -28,7 +28,7 @@ use crate::members::{Members, MembersError};
 use crate::net::{self, Gate, Net, NetEvent};
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
-use crate::{custody, http, identity, intake, owner, power, state, worker};
+use crate::{custody, http, identity, intake, owner, power, speeds, state, worker};
 
 /// The port that agents prefer to listen on for peers.
 pub const PEER_PORT: u16 = 7341;
@@ -158,6 +158,8 @@ async fn describe(
         }
         (None, None) => Capabilities::default(),
     };
+    let capabilities = only_accepted(settings, capabilities);
+    let speeds = speeds::known(data_dir, &capabilities, slots_of(settings));
     AgentInfo {
         name: name_of(settings),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -166,12 +168,23 @@ async fn describe(
         free_disk_bytes,
         paused: false,
         capabilities,
-        speeds: Vec::new(),
+        speeds,
         uptime_s: 0,
         custodian: settings.custodian && tools.is_some(),
         inbox: settings.inbox.is_some(),
         on_battery: power::on_battery(),
     }
+}
+
+/// The kinds of work that the person lets this agent take. Who takes films takes their sound.
+fn only_accepted(settings: &Settings, mut found: Capabilities) -> Capabilities {
+    let accept = &settings.accept;
+    let takes = |kind: &MediaKind| {
+        let of_film = *kind == MediaKind::Audio && accept.contains(&MediaKind::Video);
+        accept.is_empty() || accept.contains(kind) || of_film
+    };
+    found.kinds.retain(takes);
+    found
 }
 
 /// Tries the encoders again when their cached list was used, and tells what changed.
@@ -183,12 +196,13 @@ fn prove_again(shared: &Arc<Shared>) {
             found = capability::detect(tools) => found,
             () = shared.stop.cancelled() => return,
         };
+        let accepted = only_accepted(&shared.settings, found.clone());
         let info = {
             let mut info = shared.info.lock().unwrap_or_else(PoisonError::into_inner);
-            if info.capabilities == found {
+            if info.capabilities == accepted {
                 return;
             }
-            info.capabilities = found.clone();
+            info.capabilities = accepted;
             info.clone()
         };
         info!("what ffmpeg can do here has changed");
@@ -333,6 +347,9 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     intake::resume(&shared).await;
     if was_known {
         prove_again(&shared);
+    }
+    if shared.settings.calibrate {
+        speeds::calibrate_once(&shared);
     }
     info!(%name, id = %me, port, %api, "agent started");
     info!("the door is {}", shared.members.door().text());

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use dmc_protocol::media::MediaKind;
 use serde::{Deserialize, Serialize};
 
 /// Whether agents that see each other join by themselves.
@@ -76,6 +77,11 @@ pub struct Settings {
     /// The most memory that one ffmpeg may ask for, in bytes; 0: three quarters of the machine's,
     /// and 4 GiB at least. Encoders of AV1 need 2 GiB even for small pictures.
     pub sandbox_memory_bytes: u64,
+    /// Whether an agent that knows nothing of its speed measures itself when it starts: two or
+    /// three seconds, once for each ffmpeg.
+    pub calibrate: bool,
+    /// Kinds of work that this agent takes: "video", "audio", "image". Empty: all.
+    pub accept: Vec<MediaKind>,
     /// Seconds that running work gets when the agent stops.
     pub stop_grace_s: u64,
     /// Time-outs and limits between agents.
@@ -100,6 +106,8 @@ impl Default for Settings {
             inbox: None,
             sandbox: Sandboxing::Auto,
             sandbox_memory_bytes: 0,
+            calibrate: true,
+            accept: Vec::new(),
             stop_grace_s: 10,
             mesh: dmc_protocol::config::Config::default(),
         }

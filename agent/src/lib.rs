@@ -21,5 +21,6 @@ pub mod power;
 pub mod room;
 pub mod runtime;
 pub mod source;
+pub mod speeds;
 pub mod state;
 pub mod worker;

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dmc_protocol::id::{AgentId, AttemptId, BlobId, JobId};
-use dmc_protocol::media::WorkClass;
 use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::{AgentInfo, Message};
 use dmc_protocol::time::Time;
@@ -177,23 +176,6 @@ impl Shared {
     /// A directory of this agent's own.
     pub fn directory(&self, name: &str) -> PathBuf {
         self.data_dir.join(name)
-    }
-
-    /// Measures one finished attempt: a moving mean, so that one odd sample does not rule.
-    pub async fn measured(&self, class: WorkClass, units: u64, encode_ms: u64) {
-        if encode_ms < 100 {
-            return; // mostly start-up
-        }
-        let sample = units.saturating_mul(1_000) / encode_ms;
-        let info = {
-            let mut info = self.info.lock().unwrap_or_else(PoisonError::into_inner);
-            match info.speeds.iter_mut().find(|(of, _)| *of == class) {
-                Some((_, speed)) => *speed = (speed.saturating_mul(3).saturating_add(sample)) / 4,
-                None => info.speeds.push((class, sample)),
-            }
-            info.clone()
-        };
-        self.tell(Input::Local(info)).await;
     }
 }
 

@@ -83,13 +83,17 @@ pub async fn fetch_blob(
         return Err(Failure::new(FailureKind::Input, "the piece is gone"));
     }
     room_for(shared, &shared.data_dir, blob.bytes.saturating_mul(2))?;
+    let began = Instant::now();
     shared.net.fetch(from, blob, blobs, patience).await.map_err(|e| match e {
         FetchError::Store(e) => store_failed(e),
         FetchError::Wrong(_) | FetchError::Refused(_) => {
             Failure::new(FailureKind::Input, chain(&e))
         }
         _ => Failure::new(FailureKind::Busy, chain(&e)),
-    })
+    })?;
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    shared.tell(Input::Transferred { from, bytes: blob.bytes, ms }).await;
+    Ok(())
 }
 
 /// Whose fault an error of the own store is: a full disk is nobody's.

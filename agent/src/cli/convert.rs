@@ -34,7 +34,8 @@ pub(crate) async fn run(place: &Place, mut options: ConvertArgs) -> anyhow::Resu
     if let Some(client) = found {
         return convert(&client, wishes, options.detach, true).await;
     }
-    let settings = super::agent::settings(place, std::mem::take(&mut options.agent))?;
+    let mut settings = super::agent::settings(place, std::mem::take(&mut options.agent))?;
+    settings.calibrate = false; // it is here for this work only
     let mut running = agent::start(&place.data_dir, settings).await?;
     if running.shared.settings.discovery {
         tokio::time::sleep(MEET).await;

@@ -9,6 +9,7 @@ mod alpha;
 mod args;
 mod bounds;
 mod boxes;
+pub mod calibrate;
 mod call;
 pub mod capability;
 pub mod cut;

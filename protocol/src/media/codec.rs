@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a file mainly is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MediaKind {
     /// Moving pictures, with or without sound.
     Video,

@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn segments_are_shorter_in_a_large_mesh_and_at_the_end() {
         assert_eq!(segment_target_s(7_200.0, 1.0), 60.0);
-        assert_eq!(segment_target_s(7_200.0, 16.0), 56.25);
+        assert_eq!(segment_target_s(7_200.0, 16.0), 28.125);
         assert_eq!(segment_target_s(7_200.0, 1_000.0), 10.0);
         let at = |begins_s| segment_s(60.0, begins_s, 7_200.0);
         assert_eq!((at(0.0), at(5_100.0), at(7_000.0)), (60.0, 30.0, 15.0));

@@ -79,9 +79,13 @@ impl Peer {
         self.info.as_ref()?.capabilities.encoders.get(&encoder)
     }
 
-    /// Whether it has all of these encoders.
+    /// Whether it has all of these encoders, and takes such work.
     pub fn has_all<'a>(&self, encoders: impl IntoIterator<Item = &'a Encoder>) -> bool {
-        encoders.into_iter().all(|encoder| self.fingerprint(*encoder).is_some())
+        let info = self.info.as_ref();
+        let takes = |kind| info.is_some_and(|info| info.capabilities.kinds.contains(&kind));
+        encoders
+            .into_iter()
+            .all(|encoder| self.fingerprint(*encoder).is_some() && takes(encoder.kind()))
     }
 
     /// Slots that it claims.
