@@ -23,8 +23,16 @@ trap tidy EXIT
 trap 'exit 130' INT TERM
 
 need() {
+  local tool package
   for tool; do
-    command -v "$tool" >/dev/null || { echo "this needs $tool: apt-get install ${tool/taskset/util-linux}" >&2; exit 1; }
+    case $tool in
+      taskset) package=util-linux ;;
+      ip | tc) package=iproute2 ;;
+      scp | ssh-keygen) package=openssh-client ;;
+      sshd) package=openssh-server ;;
+      *) package=$tool ;;
+    esac
+    command -v "$tool" >/dev/null || { echo "this needs $tool: apt-get install $package" >&2; exit 1; }
   done
 }
 
