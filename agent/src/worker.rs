@@ -10,7 +10,7 @@ use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, Failure, FailureKind, Progress, TaskResult};
 use dmc_store::{Import, Store, StoreError};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Settings;
 use crate::intact;
@@ -201,6 +201,10 @@ async fn encode(
         &input,
         &work_dir,
         |progress: ffmpeg::Progress| {
+            let is_first = teller.borrow().is_none_or(|told: Progress| told.frames == 0);
+            if is_first && progress.frames > 0 {
+                debug!(?attempt, "first frames");
+            }
             let _ = teller.send(Some(to_wire(&progress)));
         },
         token,

@@ -20,7 +20,9 @@ use crate::files::{self, lock};
 use crate::manifest::Manifest;
 
 /// A crash loses at most this much of a transfer...
-const CHECKPOINT_BYTES: u64 = 64 << 20;
+const UNSAVED_BYTES_MAX: u64 = 64 << 20;
+/// ...so saving begins earlier: chunks go on being written meanwhile.
+const CHECKPOINT_BYTES: u64 = UNSAVED_BYTES_MAX / 2;
 /// ...or this much time of it.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
@@ -176,11 +178,16 @@ impl Partial {
         self.checkpoint_if_due()
     }
 
-    /// Saves the progress when 64 MiB or 5 s have passed since it was saved. Writing a chunk does
+    /// Saves the progress when 32 MiB or 5 s have passed since it was saved. Writing a chunk does
     /// this by itself; call it when a transfer stalls.
     pub fn checkpoint_if_due(&self) -> Result<(), StoreError> {
-        // Whoever holds the lock is saving at this moment.
-        let Ok(mut saved_at) = self.0.saved_at.try_lock() else { return Ok(()) };
+        let mut saved_at = match self.0.saved_at.try_lock() {
+            Ok(saved_at) => saved_at,
+            // Whoever holds the lock is saving at this moment; a disk that is too slow for what
+            // comes is waited for.
+            Err(_) if lock(&self.0.progress).unsaved_bytes < UNSAVED_BYTES_MAX => return Ok(()),
+            Err(_) => lock(&self.0.saved_at),
+        };
         let unsaved_bytes = lock(&self.0.progress).unsaved_bytes;
         let due = saved_at.elapsed() >= CHECKPOINT_EVERY || unsaved_bytes >= CHECKPOINT_BYTES;
         if unsaved_bytes > 0 && due { self.0.save(&mut saved_at) } else { Ok(()) }
