@@ -89,7 +89,9 @@ pub async fn fetch_blob(
             Failure::new(FailureKind::Input, chain(&e))
         }
         _ => Failure::new(FailureKind::Busy, chain(&e)),
-    })
+    })?;
+    intact::fetched(shared, blob);
+    Ok(())
 }
 
 /// Whose fault an error of the own store is: a full disk is nobody's.

@@ -39,11 +39,7 @@ struct ExternalRecord {
 impl External {
     /// Reads a chunk if it is still what was hashed. A file that was only touched is served: the
     /// chunk's hash proves it.
-    pub(crate) fn read_chunk_into(
-        &self,
-        index: u32,
-        data: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn read_chunk_into(&self, index: u32, data: &mut Vec<u8>) -> Result<(), StoreError> {
         let range = self.manifest.chunk_range(index)?;
         let file = File::open(&self.path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => self.changed("it is gone"),

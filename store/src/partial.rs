@@ -357,3 +357,36 @@ pub(crate) fn find_partials(dir: &Path) -> Result<BTreeMap<BlobId, PartialEntry>
     }
     Ok(partials)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BlobLimits;
+    use crate::manifest::CHUNK_BYTES;
+
+    #[test]
+    fn a_disk_that_does_not_keep_up_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path(), BlobLimits::default()).unwrap();
+        let chunks = UNSAVED_BYTES_MAX / CHUNK_BYTES + 2;
+        let data = vec![7; (chunks * CHUNK_BYTES) as usize];
+        let partial = blobs.begin_partial(&Manifest::of_bytes(&data)).unwrap();
+        // As one that saves, and does not come to an end.
+        let saving = lock(&partial.0.saved_at);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (index, chunk) in (0..).zip(data.chunks(CHUNK_BYTES as usize)) {
+                    partial.write_chunk(index, chunk).unwrap();
+                }
+            });
+            while partial.missing_count() > 2 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(partial.missing_count(), 2, "no more than may be lost");
+            drop(saving);
+        });
+        assert_eq!(partial.missing_count(), 0);
+        assert!(lock(&partial.0.progress).unsaved_bytes < UNSAVED_BYTES_MAX);
+    }
+}

@@ -346,7 +346,8 @@ fn former_view(id: &AgentId, claims: &[Claim], known: &Known) -> FormerView {
 
 fn stranger_views(shared: &Shared) -> Vec<StrangerView> {
     let met = shared.met.lock().unwrap_or_else(PoisonError::into_inner);
-    let addresses = |id: &AgentId| met.get(id).into_iter().flatten().map(ToString::to_string).collect();
+    let addresses =
+        |id: &AgentId| met.get(id).into_iter().flatten().map(ToString::to_string).collect();
     let seen = shared.members.seen();
     let view = |(id, open): (&AgentId, &bool)| StrangerView {
         id: id.to_string(),
