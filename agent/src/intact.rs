@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use dmc_protocol::id::{BlobId, JobId, TaskId};
+use dmc_protocol::id::{BlobId, BlobRef, JobId, TaskId};
 use dmc_protocol::media::TaskSpec;
 use dmc_protocol::mesh::Input;
 use dmc_store::StoreError;
@@ -63,13 +63,28 @@ fn check(shared: &Shared, id: BlobId) -> Result<PathBuf, StoreError> {
         Err(e) => return Err(e),
     }
     if let (true, Some(now)) = (large, now) {
-        let mut known = known();
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
-        }
-        known.insert(id, now);
+        remember(shared, id, now);
     }
     Ok(path)
+}
+
+fn remember(shared: &Shared, id: BlobId, seen: Seen) {
+    let mut known = shared.intact.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= REMEMBERED_MAX {
+        known.clear();
+    }
+    known.insert(id, seen);
+}
+
+/// A large blob was fetched, and each of its chunks proven on the way: it is not read again before
+/// its file changes.
+pub fn fetched(shared: &Shared, blob: BlobRef) {
+    if blob.bytes > SMALL_BYTES
+        && let Ok(path) = shared.store.blobs.path(blob.id)
+        && let Some(now) = seen(&path)
+    {
+        remember(shared, blob.id, now);
+    }
 }
 
 /// Whether a file of the store is damaged or gone: no other error says so.

@@ -224,12 +224,9 @@ impl Members {
     }
 
     fn tell_gate(&self) {
-        let (members, evicted, joining) = {
-            let mut state = self.lock();
-            (state.members.clone(), state.roster.evicted(self.me), state.is_joining())
-        };
-        self.gate.set_members(members, evicted);
-        self.gate.set_joining(joining);
+        let mut state = self.lock();
+        self.gate.set_members(state.members.clone(), state.roster.evicted(self.me));
+        self.gate.set_joining(state.is_joining());
     }
 
     /// Removes a member for ever. `keep`: those that it brought in stay.
@@ -250,7 +247,7 @@ impl Members {
     }
 
     /// Who would fall with a member that is evicted without keeping those that it brought in.
-    pub fn would_fall_with(&self, peer: AgentId) -> BTreeSet<AgentId> {
+    fn would_fall_with(&self, peer: AgentId) -> BTreeSet<AgentId> {
         let state = self.lock();
         let mut after = state.members.clone();
         after.remove(&peer);
@@ -404,23 +401,29 @@ impl Members {
         self.lock().seen.clone()
     }
 
-    /// Called now and then: the door and the codes age. `true`: the door is open.
+    /// Called now and then: the door and the codes age.
     ///
     /// # Errors
     /// The disk does not keep how long the door is still open; it closes.
-    pub async fn tick(&self) -> Result<bool, MembersError> {
+    pub async fn tick(&self) -> Result<(), MembersError> {
         let spend = self.lock().door.spends();
-        if let Some(left) = spend {
+        let kept = match spend {
             // Spent before it is used: a restart never gives more.
-            if let Err(e) = door::keep(&self.kv, left).await {
-                self.lock().door.close();
-                self.tell_gate();
-                return Err(e.into());
+            Some(left) => door::keep(&self.kv, left).await.map(|()| Some(left)),
+            None => Ok(None),
+        };
+        {
+            let mut state = self.lock();
+            match &kept {
+                Ok(Some(left)) => state.door.spent(*left),
+                Ok(None) => {}
+                Err(_) => state.door.close(),
             }
-            self.lock().door.spent(left);
+            // Under the lock, so that a door that is opened or closed meanwhile has the last word.
+            let joining = state.is_joining();
+            self.gate.set_joining(joining);
         }
-        self.tell_gate();
-        Ok(self.lock().door.is_open())
+        kept.map(|_left| ()).map_err(MembersError::from)
     }
 
     /// Strangers that the gate refused.

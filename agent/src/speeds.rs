@@ -1,7 +1,7 @@
 //! How fast this machine encodes: measured at every attempt, kept for the next start, and begun
 //! with a short calibration.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use dmc_protocol::codec;
@@ -48,7 +48,7 @@ pub fn known(data_dir: &Path, can: &Capabilities, slots: u32) -> Speeds {
 }
 
 /// Nothing is lost when this fails: it is measured again.
-fn keep(data_dir: PathBuf, key: Key, speeds: Speeds) {
+fn keep(data_dir: &Path, key: &Key, speeds: &Speeds) {
     let (file, temp) = (data_dir.join(FILE), data_dir.join(FILE).with_extension("tmp"));
     let written = codec::to_bytes(&(key, speeds))
         .map_err(std::io::Error::other)
@@ -86,7 +86,7 @@ impl Shared {
         };
         let (dir, key) = (self.data_dir.clone(), key(&info.capabilities, info.slots));
         let speeds = info.speeds.clone();
-        self.tasks.spawn_blocking(move || keep(dir, key, speeds));
+        self.tasks.spawn_blocking(move || keep(&dir, &key, &speeds));
         self.tell(Input::Local(info)).await;
     }
 }

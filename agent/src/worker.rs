@@ -10,7 +10,7 @@ use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, Failure, FailureKind, Progress, TaskResult};
 use dmc_store::{Import, Store, StoreError};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Settings;
 use crate::intact;
@@ -93,6 +93,7 @@ pub async fn fetch_blob(
     })?;
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     shared.tell(Input::Transferred { from, bytes: blob.bytes, ms }).await;
+    intact::fetched(shared, blob);
     Ok(())
 }
 
@@ -205,6 +206,10 @@ async fn encode(
         &input,
         &work_dir,
         |progress: ffmpeg::Progress| {
+            let is_first = teller.borrow().is_none_or(|told: Progress| told.frames == 0);
+            if is_first && progress.frames > 0 {
+                debug!(?attempt, "first frames");
+            }
             let _ = teller.send(Some(to_wire(&progress)));
         },
         token,

@@ -92,11 +92,6 @@ pub enum Refusal {
     /// The code is wrong.
     #[error("the code is wrong")]
     WrongCode,
-    /// The agent was removed from that mesh.
-    #[error(
-        "this agent was evicted from that mesh; `dmc mesh reset` gives it a new identity to join with"
-    )]
-    Evicted,
     /// Something else.
     #[error("{0}")]
     Other(String),

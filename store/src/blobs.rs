@@ -165,9 +165,21 @@ impl Blobs {
 
     /// The bytes of one chunk, verified.
     pub fn read_chunk(&self, id: BlobId, index: u32) -> Result<Vec<u8>, StoreError> {
+        let mut data = Vec::new();
+        self.read_chunk_into(id, index, &mut data)?;
+        Ok(data)
+    }
+
+    /// The same in the caller's buffer: whoever reads many chunks needs no new memory for each.
+    pub fn read_chunk_into(
+        &self,
+        id: BlobId,
+        index: u32,
+        data: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
         if !lock(&self.0.state).blobs.contains_key(&id) {
             let external = files::read(&self.0.externals).get(&id).cloned();
-            return external.ok_or(StoreError::NoBlob { id })?.read_chunk(index);
+            return external.ok_or(StoreError::NoBlob { id })?.read_chunk_into(index, data);
         }
         let manifest = self.manifest(id)?;
         let range = manifest.chunk_range(index)?;
@@ -177,13 +189,12 @@ impl Blobs {
             std::io::ErrorKind::NotFound => corrupt(),
             _ => StoreError::io("open", &path, e),
         })?;
-        let mut data = vec![0; (range.end - range.start) as usize];
-        match read_range(&file, &path, range.start, &mut data) {
+        data.resize((range.end - range.start) as usize, 0);
+        match read_range(&file, &path, range.start, data) {
             Err(StoreError::SourceChanged { .. }) => return Err(corrupt()),
             read => read?,
         }
-        manifest.verify_chunk(index, &data).map_err(|_| corrupt())?;
-        Ok(data)
+        manifest.verify_chunk(index, data).map_err(|_| corrupt())
     }
 
     /// Reads a whole stored blob. A damaged one is removed, even when it is pinned, so that it can

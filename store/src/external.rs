@@ -39,7 +39,7 @@ struct ExternalRecord {
 impl External {
     /// Reads a chunk if it is still what was hashed. A file that was only touched is served: the
     /// chunk's hash proves it.
-    pub(crate) fn read_chunk(&self, index: u32) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn read_chunk_into(&self, index: u32, data: &mut Vec<u8>) -> Result<(), StoreError> {
         let range = self.manifest.chunk_range(index)?;
         let file = File::open(&self.path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => self.changed("it is gone"),
@@ -48,10 +48,9 @@ impl External {
         if Stamp::of_file(&file, &self.path)?.bytes != self.stamp.bytes {
             return Err(self.changed("its size differs"));
         }
-        let mut data = vec![0; (range.end - range.start) as usize];
-        read_range(&file, &self.path, range.start, &mut data)?;
-        self.manifest.verify_chunk(index, &data).map_err(|_| self.changed("its bytes differ"))?;
-        Ok(data)
+        data.resize((range.end - range.start) as usize, 0);
+        read_range(&file, &self.path, range.start, data)?;
+        self.manifest.verify_chunk(index, data).map_err(|_| self.changed("its bytes differ"))
     }
 
     fn changed(&self, why: &'static str) -> StoreError {

@@ -20,7 +20,9 @@ use crate::files::{self, lock};
 use crate::manifest::Manifest;
 
 /// A crash loses at most this much of a transfer...
-const CHECKPOINT_BYTES: u64 = 64 << 20;
+const UNSAVED_BYTES_MAX: u64 = 64 << 20;
+/// ...so saving begins earlier: chunks go on being written meanwhile.
+const CHECKPOINT_BYTES: u64 = UNSAVED_BYTES_MAX / 2;
 /// ...or this much time of it.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
@@ -176,11 +178,16 @@ impl Partial {
         self.checkpoint_if_due()
     }
 
-    /// Saves the progress when 64 MiB or 5 s have passed since it was saved. Writing a chunk does
+    /// Saves the progress when 32 MiB or 5 s have passed since it was saved. Writing a chunk does
     /// this by itself; call it when a transfer stalls.
     pub fn checkpoint_if_due(&self) -> Result<(), StoreError> {
-        // Whoever holds the lock is saving at this moment.
-        let Ok(mut saved_at) = self.0.saved_at.try_lock() else { return Ok(()) };
+        let mut saved_at = match self.0.saved_at.try_lock() {
+            Ok(saved_at) => saved_at,
+            // Whoever holds the lock is saving at this moment; a disk that is too slow for what
+            // comes is waited for.
+            Err(_) if lock(&self.0.progress).unsaved_bytes < UNSAVED_BYTES_MAX => return Ok(()),
+            Err(_) => lock(&self.0.saved_at),
+        };
         let unsaved_bytes = lock(&self.0.progress).unsaved_bytes;
         let due = saved_at.elapsed() >= CHECKPOINT_EVERY || unsaved_bytes >= CHECKPOINT_BYTES;
         if unsaved_bytes > 0 && due { self.0.save(&mut saved_at) } else { Ok(()) }
@@ -349,4 +356,37 @@ pub(crate) fn find_partials(dir: &Path) -> Result<BTreeMap<BlobId, PartialEntry>
         }
     }
     Ok(partials)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BlobLimits;
+    use crate::manifest::CHUNK_BYTES;
+
+    #[test]
+    fn a_disk_that_does_not_keep_up_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path(), BlobLimits::default()).unwrap();
+        let chunks = UNSAVED_BYTES_MAX / CHUNK_BYTES + 2;
+        let data = vec![7; (chunks * CHUNK_BYTES) as usize];
+        let partial = blobs.begin_partial(&Manifest::of_bytes(&data)).unwrap();
+        // As one that saves, and does not come to an end.
+        let saving = lock(&partial.0.saved_at);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (index, chunk) in (0..).zip(data.chunks(CHUNK_BYTES as usize)) {
+                    partial.write_chunk(index, chunk).unwrap();
+                }
+            });
+            while partial.missing_count() > 2 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(partial.missing_count(), 2, "no more than may be lost");
+            drop(saving);
+        });
+        assert_eq!(partial.missing_count(), 0);
+        assert!(lock(&partial.0.progress).unsaved_bytes < UNSAVED_BYTES_MAX);
+    }
 }

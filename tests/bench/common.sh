@@ -23,8 +23,16 @@ trap tidy EXIT
 trap 'exit 130' INT TERM
 
 need() {
+  local tool package
   for tool; do
-    command -v "$tool" >/dev/null || { echo "this needs $tool: apt-get install ${tool/taskset/util-linux}" >&2; exit 1; }
+    case $tool in
+      taskset) package=util-linux ;;
+      ip | tc) package=iproute2 ;;
+      scp | ssh-keygen) package=openssh-client ;;
+      sshd) package=openssh-server ;;
+      *) package=$tool ;;
+    esac
+    command -v "$tool" >/dev/null || { echo "this needs $tool: apt-get install $package" >&2; exit 1; }
   done
 }
 
@@ -79,4 +87,20 @@ cpu_of() {
     done
   done
   awk -v t="$total" -v hz="$hz" 'BEGIN { print t / hz }'
+}
+
+# see_each_other N: waits until each agent of $work/data0 … has N-1 others connected.
+see_each_other() {
+  local n=$1 i seen
+  for ((i = 0; i < n; i++)); do
+    for _ in $(seq 300); do
+      if seen=$("$dmc" --data-dir "$work/data$i" peers --json 2>/dev/null); then
+        seen=$(grep -oE '"state": *"connected"' <<<"$seen" | wc -l)
+        [ "$seen" -ge $((n - 1)) ] && continue 2
+      fi
+      sleep 0.1
+    done
+    echo "agent $i does not see the others" >&2
+    exit 1
+  done
 }

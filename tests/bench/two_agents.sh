@@ -32,7 +32,7 @@ on_core() { # on_core N WORDS...: becomes WORDS, pinned to core N
 }
 
 start() { # start N: N agents that see each other
-  local n=$1 i seen
+  local n=$1 i
   for ((i = 0; i < n; i++)); do
     rm -rf "$work/data$i"
     mkdir "$work/data$i"
@@ -40,17 +40,7 @@ start() { # start N: N agents that see each other
       --listen 127.0.0.1:0 --api 127.0.0.1:0 >"$work/agent$i.log" 2>&1 &
     agents+=($!)
   done
-  for ((i = 0; i < n; i++)); do
-    for _ in $(seq 300); do
-      if seen=$("$dmc" --data-dir "$work/data$i" peers --json 2>/dev/null); then
-        seen=$(grep -oE '"state": *"connected"' <<<"$seen" | wc -l)
-        [ "$seen" -ge $((n - 1)) ] && continue 2
-      fi
-      sleep 0.1
-    done
-    echo "agent $i does not see the others" >&2
-    exit 1
-  done
+  see_each_other "$n"
 }
 convert() { # convert NAME N: the film by N agents; their own CPU time, not the command's
   local before after

@@ -1,6 +1,6 @@
 //! Who belongs to the mesh, over the API: the door, codes, evictions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -262,73 +262,99 @@ async fn evict(
     show(State(shared)).await
 }
 
+/// What the core knows of agents: the name, and whether it is connected.
+struct Known(BTreeMap<AgentId, (String, bool)>);
+
+impl Known {
+    async fn of(shared: &Shared, ids: Vec<AgentId>) -> Option<Known> {
+        let told = shared.ask(move |mesh, _| {
+            let of = |id: AgentId| {
+                let peer = mesh.peers().get(id);
+                (id, (mesh.name_of(id), peer.is_some_and(|p| p.state == PeerState::Connected)))
+            };
+            ids.into_iter().map(of).collect()
+        });
+        told.await.map(Known)
+    }
+
+    fn name(&self, id: &AgentId) -> String {
+        self.0.get(id).map_or_else(|| id.short(), |(name, _)| name.clone())
+    }
+
+    fn is_connected(&self, id: &AgentId) -> bool {
+        self.0.get(id).is_some_and(|(_, connected)| *connected)
+    }
+}
+
 async fn view(shared: &Arc<Shared>) -> Option<MeshView> {
     let members = &shared.members;
-    let (all, former, seen, claims) =
-        (members.all(), members.former(), members.seen(), members.claims());
-    let ids: Vec<AgentId> = all.iter().chain(&former).copied().collect();
-    let told = shared.ask(move |mesh, _| {
-        let of = |id: AgentId| {
-            let connected = mesh.peers().get(id).is_some_and(|p| p.state == PeerState::Connected);
-            (id, (mesh.name_of(id), connected))
-        };
-        ids.into_iter().map(of).collect::<BTreeMap<_, _>>()
-    });
-    let known = told.await?;
-    let name = |id: &AgentId| known.get(id).map_or_else(|| id.short(), |(name, _)| name.clone());
-    let met = shared.met.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (all, former, claims) = (members.all(), members.former(), members.claims());
+    let known = Known::of(shared, all.iter().chain(&former).copied().collect()).await?;
     let door = members.door();
-    let mut members_view: Vec<MemberView> = all
-        .iter()
-        .map(|id| MemberView {
-            id: id.to_string(),
-            name: name(id),
-            me: *id == shared.me,
-            connected: known.get(id).is_some_and(|(_, connected)| *connected),
-            vouched_by: vouchers(&claims, *id)
-                .filter(|(by, _)| all.contains(by))
-                .map(|(by, via)| VouchView { id: by.to_string(), name: name(&by), via: via.into() })
-                .collect(),
-        })
-        .collect();
-    members_view.sort_by_key(|member| (!member.me, member.name.clone()));
-    let evicted_by = |id: &AgentId| {
-        let by = claims.iter().filter_map(|claim| match claim {
-            Claim::Evict { peer, by, .. } if peer == id => Some(name(by)),
-            _ => None,
-        });
-        by.collect()
-    };
     let refused = members.gate().refused().into_iter().map(|(id, stranger)| RefusedView {
         id: id.to_string(),
         address: stranger.address.map(|ip| ip.to_string()),
         times: stranger.times,
     });
-    let addresses = |id: &AgentId| {
-        met.get(id).into_iter().flatten().map(ToString::to_string).collect::<Vec<_>>()
-    };
     Some(MeshView {
         door: if door.open { "open" } else { "closed" }.to_owned(),
         door_state: door.state,
         door_closes_in_s: door.closes_in_s,
         invited: members.invitation().is_some(),
         fingerprint: members.mesh().map(fingerprint).unwrap_or_default(),
-        members: members_view,
-        former: former
-            .iter()
-            .map(|id| FormerView { id: id.to_string(), name: name(id), evicted_by: evicted_by(id) })
-            .collect(),
-        strangers: seen
-            .iter()
-            .map(|(id, open)| StrangerView {
-                id: id.to_string(),
-                open: *open,
-                addresses: addresses(id),
-            })
-            .collect(),
+        members: member_views(shared.me, &all, &claims, &known),
+        former: former.iter().map(|id| former_view(id, &claims, &known)).collect(),
+        strangers: stranger_views(shared),
         refused: refused.collect(),
         trouble: trouble(shared),
     })
+}
+
+/// This agent first, then by name.
+fn member_views(
+    me: AgentId,
+    all: &BTreeSet<AgentId>,
+    claims: &[Claim],
+    known: &Known,
+) -> Vec<MemberView> {
+    let view = |id: &AgentId| MemberView {
+        id: id.to_string(),
+        name: known.name(id),
+        me: *id == me,
+        connected: known.is_connected(id),
+        vouched_by: vouchers(claims, *id)
+            .filter(|(by, _)| all.contains(by))
+            .map(|(by, via)| VouchView {
+                id: by.to_string(),
+                name: known.name(&by),
+                via: via.into(),
+            })
+            .collect(),
+    };
+    let mut views: Vec<MemberView> = all.iter().map(view).collect();
+    views.sort_by_key(|member| (!member.me, member.name.clone()));
+    views
+}
+
+fn former_view(id: &AgentId, claims: &[Claim], known: &Known) -> FormerView {
+    let by = claims.iter().filter_map(|claim| match claim {
+        Claim::Evict { peer, by, .. } if peer == id => Some(known.name(by)),
+        _ => None,
+    });
+    FormerView { id: id.to_string(), name: known.name(id), evicted_by: by.collect() }
+}
+
+fn stranger_views(shared: &Shared) -> Vec<StrangerView> {
+    let met = shared.met.lock().unwrap_or_else(PoisonError::into_inner);
+    let addresses =
+        |id: &AgentId| met.get(id).into_iter().flatten().map(ToString::to_string).collect();
+    let seen = shared.members.seen();
+    let view = |(id, open): (&AgentId, &bool)| StrangerView {
+        id: id.to_string(),
+        open: *open,
+        addresses: addresses(id),
+    };
+    seen.iter().map(view).collect()
 }
 
 /// What is wrong with this agent's own place.

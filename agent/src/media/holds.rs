@@ -68,10 +68,13 @@ pub(crate) async fn try_streams(
     for at in 0..probe.streams.len() {
         let fits = match known(&probe.streams[at]) {
             Some(fits) => fits,
-            None => Fits {
-                mkv: trial(tools, path, probe, at, Container::Mkv).await,
-                mp4: trial(tools, path, probe, at, Container::Mp4).await,
-            },
+            None => {
+                let (mkv, mp4) = tokio::join!(
+                    trial(tools, path, probe, at, Container::Mkv),
+                    trial(tools, path, probe, at, Container::Mp4),
+                );
+                Fits { mkv, mp4 }
+            }
         };
         probe.streams[at].fits = fits;
     }

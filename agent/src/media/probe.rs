@@ -46,11 +46,17 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
         return Err(MediaError::refused(path, why, "Give a film, sound or picture file"));
     };
     bounds::check_headers(path, &document)?;
-    refuse_encrypted(tools, path, &format, &document).await?;
-    let pictures = match main_video(&document.streams, &format) {
-        Some(raw) => Some(pictures(tools, path, &format, raw).await?),
-        None => None,
+    let pictures = async {
+        match main_video(&document.streams, &format) {
+            Some(raw) => pictures(tools, path, &format, raw).await.map(Some),
+            None => Ok(None),
+        }
     };
+    // A person waits for these; most of their time is that of starting a program.
+    let (readable, pictures) =
+        tokio::join!(refuse_encrypted(tools, path, &format, &document), pictures);
+    readable?;
+    let pictures = pictures?;
     let mut probe = assemble(&document, format, bytes, pictures);
     refuse_useless(path, &probe)?;
     holds::try_streams(tools, path, &mut probe).await?;

@@ -35,7 +35,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is not made within this time is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the address book is looked at while something may be due in it, and while not.
 const DIAL_TICK: Duration = Duration::from_millis(250);
+const IDLE_TICK: Duration = Duration::from_secs(60);
 /// Streams of one connection: those that both sides fetch blobs on, and the control streams.
 const STREAMS_MAX: usize = 256;
 /// Strangers that are joined at a time.
@@ -85,6 +87,8 @@ pub(super) struct Node {
     pub(super) members: Arc<Members>,
     pub(super) outboxes: BTreeMap<AgentId, BTreeMap<u64, mpsc::Sender<Vec<u8>>>>,
     numbers: u64,
+    /// When the address book is looked at next.
+    look: Instant,
     blobs: Blobs,
     events: mpsc::Sender<NetEvent>,
     /// Events that wait for room: this task must never wait for the runtime, which waits for it.
@@ -132,6 +136,7 @@ impl Node {
             members,
             outboxes,
             numbers: 0,
+            look: Instant::now(),
             blobs,
             events,
             pending: VecDeque::new(),
@@ -146,9 +151,9 @@ impl Node {
 
     /// Runs until a `Close` command. Accept loops only spawn: a slow one would lose streams.
     pub(super) async fn run(mut self) {
-        let mut tick = tokio::time::interval(DIAL_TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let events = self.events.clone();
+        let look = tokio::time::sleep_until(self.look);
+        tokio::pin!(look);
         loop {
             tokio::select! {
                 Ok(room) = events.reserve(), if !self.pending.is_empty() => {
@@ -165,7 +170,10 @@ impl Node {
                     Some(command) => self.on_command(command),
                     None => return,
                 },
-                _ = tick.tick() => self.dial_due(),
+                () = &mut look => self.dial_due(),
+            }
+            if look.deadline() != self.look {
+                look.as_mut().reset(self.look);
             }
         }
     }
@@ -237,6 +245,10 @@ impl Node {
 
     fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
         let now = Instant::now();
+        // Connections and addresses that come and go change who is to be dialled.
+        if !matches!(event, SwarmEvent::Behaviour(_)) {
+            self.look = self.look.min(now + DIAL_TICK);
+        }
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 if let Some(addr) = socket_addr(&address) {
@@ -394,9 +406,17 @@ impl Node {
     }
 
     fn dial_due(&mut self) {
-        let twins = self.mirror.twins(Instant::now());
+        let now = Instant::now();
+        let twins = self.mirror.twins(now);
         self.pending.extend(twins.into_iter().map(NetEvent::Twin));
-        for (target, addresses) in self.dialer.due(Instant::now()) {
+        let due = self.dialer.due(now);
+        let (soon, late) = (now + DIAL_TICK, now + IDLE_TICK);
+        self.look = match self.dialer.next() {
+            Some(next) if self.mirror.is_empty() => next.clamp(soon, late),
+            None if self.mirror.is_empty() => late,
+            _ => soon,
+        };
+        for (target, addresses) in due {
             let options = match target {
                 Target::Peer(peer) => DialOpts::peer_id(peer)
                     .addresses(addresses)

@@ -14,7 +14,7 @@ use libp2p::{PeerId, StreamProtocol};
 use libp2p_stream::OpenStreamError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::Net;
@@ -106,6 +106,7 @@ type Notes<'a> = &'a (dyn Fn(Note) + Sync);
 
 /// Answers the requests of one inbound stream until it ends.
 pub(super) async fn serve(mut stream: Stream, blobs: Blobs, notes: Notes<'_>) -> io::Result<()> {
+    let mut buffer = Vec::new();
     loop {
         let request = timeout(SERVE_TIMEOUT, read_frame_up_to(&mut stream, REQUEST_BYTES_MAX));
         let request = match request.await {
@@ -121,7 +122,7 @@ pub(super) async fn serve(mut stream: Stream, blobs: Blobs, notes: Notes<'_>) ->
             Request::Manifest(id) => send_manifest(&mut stream, &blobs, id, notes).await?,
             Request::Chunks { id, indices } => {
                 for index in indices.into_iter().take(CHUNKS_PER_REQUEST) {
-                    send_chunk(&mut stream, &blobs, id, index, notes).await?;
+                    buffer = send_chunk(&mut stream, &blobs, (id, index), buffer, notes).await?;
                 }
                 stream.flush().await?;
             }
@@ -157,26 +158,30 @@ async fn send_manifest(
     write_frame(stream, &body.map_err(io::Error::other)?).await
 }
 
+/// The buffer is that of the chunk before; it is given back for the next one.
 async fn send_chunk(
     stream: &mut Stream,
     blobs: &Blobs,
-    id: BlobId,
-    index: u32,
+    (id, index): (BlobId, u32),
+    mut buffer: Vec<u8>,
     notes: Notes<'_>,
-) -> io::Result<()> {
+) -> io::Result<Vec<u8>> {
     let blobs = blobs.clone();
+    let read = blocking(move || blobs.read_chunk_into(id, index, &mut buffer).map(|()| buffer));
     let write = async {
-        match blocking(move || blobs.read_chunk(id, index)).await {
+        match read.await {
             Ok(chunk) => {
                 let length = u32::try_from(chunk.len()).map_err(io::Error::other)?;
                 stream.write_all(&length.to_le_bytes()).await?;
-                stream.write_all(&chunk).await
+                stream.write_all(&chunk).await?;
+                Ok(chunk)
             }
             // Length zero is no chunk: the reason follows.
             Err(e) => {
                 note_damage(&e, id, notes);
                 stream.write_all(&0u32.to_le_bytes()).await?;
-                write_frame(stream, e.to_string().as_bytes()).await
+                write_frame(stream, e.to_string().as_bytes()).await?;
+                Ok(Vec::new())
             }
         }
     };
@@ -269,7 +274,7 @@ impl Net {
         partial: &Partial,
     ) -> Result<(), FetchError> {
         let missing = partial.missing();
-        let runs: Vec<Vec<u32>> = missing.chunks(CHUNKS_PER_REQUEST).map(<[u32]>::to_vec).collect();
+        let runs = deal(&missing);
         let streams = STREAMS.min(runs.len());
         let queue = Arc::new(Mutex::new(runs.into_iter().rev().collect::<Vec<_>>()));
         let mut first = Some(first);
@@ -309,6 +314,17 @@ impl Net {
     }
 }
 
+/// What is asked for at a time. The streams take neighbours, not stretches of their own: the disks
+/// of both sides go through the file once, and need not jump between four places.
+fn deal(missing: &[u32]) -> Vec<Vec<u32>> {
+    let parts = missing.chunks(STREAMS * CHUNKS_PER_REQUEST);
+    let runs = parts.flat_map(|part| {
+        (0..STREAMS.min(part.len()))
+            .map(|n| part.iter().skip(n).step_by(STREAMS).copied().collect())
+    });
+    runs.collect()
+}
+
 async fn ask(stream: &mut Stream, request: &Request) -> Result<(), FetchError> {
     let body = codec::to_bytes(request).map_err(io::Error::other)?;
     Ok(write_frame(stream, &body).await?)
@@ -344,23 +360,60 @@ pub(super) fn read_manifest(frame: &[u8], blob: BlobRef) -> Result<Manifest, Fet
 }
 
 async fn fetch_runs(
-    mut stream: Stream,
+    stream: Stream,
     partial: Partial,
     queue: Arc<Mutex<Vec<Vec<u32>>>>,
     ear: Ear,
 ) -> Result<(), FetchError> {
-    let id = partial.manifest().id;
+    let mut writer = Writer { partial, under_way: None };
+    let read = read_runs(stream, &mut writer, queue, &ear).await;
+    // What came before the stream broke is kept, and what was wrong in it is said rather than that.
+    writer.wait().await.map(|_buffer| ()).and(read)
+}
+
+async fn read_runs(
+    mut stream: Stream,
+    writer: &mut Writer,
+    queue: Arc<Mutex<Vec<Vec<u32>>>>,
+    ear: &Ear,
+) -> Result<(), FetchError> {
+    let id = writer.partial.manifest().id;
+    let mut chunk = Vec::new();
     while let Some(indices) = { queue.lock().await.pop() } {
         let request = Request::Chunks { id, indices: indices.clone() };
         ask(&mut stream, &request).await?;
         for index in indices {
-            let read = timeout(ear.times.chunk, read_chunk(&mut stream, &ear));
-            let chunk = read.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            let partial = partial.clone();
-            blocking(move || partial.write_chunk(index, &chunk)).await.map_err(blame)?;
+            let read = timeout(ear.times.chunk, read_chunk(&mut stream, ear, &mut chunk));
+            read.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            chunk = writer.write(index, chunk).await?;
         }
     }
     Ok(())
+}
+
+/// Hashes and writes one chunk while the next one is read, in the same two buffers all along.
+struct Writer {
+    partial: Partial,
+    under_way: Option<JoinHandle<Result<Vec<u8>, StoreError>>>,
+}
+
+impl Writer {
+    /// Takes a chunk, and gives the buffer of the one before when that is written.
+    async fn write(&mut self, index: u32, chunk: Vec<u8>) -> Result<Vec<u8>, FetchError> {
+        let buffer = self.wait().await?;
+        let partial = self.partial.clone();
+        let write = move || partial.write_chunk(index, &chunk).map(|()| chunk);
+        self.under_way = Some(tokio::task::spawn_blocking(write));
+        Ok(buffer)
+    }
+
+    async fn wait(&mut self) -> Result<Vec<u8>, FetchError> {
+        let Some(written) = self.under_way.take() else { return Ok(Vec::new()) };
+        match written.await {
+            Ok(done) => done.map_err(blame),
+            Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
+        }
+    }
 }
 
 fn blame(error: StoreError) -> FetchError {
@@ -389,7 +442,12 @@ impl Ear {
     }
 }
 
-pub(super) async fn read_chunk<R>(stream: &mut R, ear: &Ear) -> Result<Vec<u8>, FetchError>
+/// Reads a chunk into `chunk`, whatever was in it.
+pub(super) async fn read_chunk<R>(
+    stream: &mut R,
+    ear: &Ear,
+    chunk: &mut Vec<u8>,
+) -> Result<(), FetchError>
 where
     R: AsyncRead + Unpin,
 {
@@ -403,9 +461,27 @@ where
     if u64::from(length) > CHUNK_BYTES {
         return Err(FetchError::Wrong(format!("a chunk of {length} bytes")));
     }
-    let mut chunk = vec![0u8; length as usize];
+    chunk.resize(length as usize, 0);
     for part in chunk.chunks_mut(READ_BYTES) {
         ear.read(stream, part).await?;
     }
-    Ok(chunk)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_take_neighbours_and_every_chunk_is_asked_for_once() {
+        assert!(deal(&[]).is_empty());
+        assert_eq!(deal(&[3]), [[3]]);
+        assert_eq!(deal(&[1, 2, 5, 6, 9, 10]), [vec![1, 9], vec![2, 10], vec![5], vec![6]]);
+        let runs = deal(&(0..70).collect::<Vec<_>>());
+        assert_eq!(runs[1], [1, 5, 9, 13, 17, 21, 25, 29]);
+        assert!(runs.iter().all(|run| run.len() <= CHUNKS_PER_REQUEST));
+        let mut all: Vec<u32> = runs.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..70).collect::<Vec<_>>());
+    }
 }

@@ -33,8 +33,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const PACE: Duration = Duration::from_secs(1);
 const FRAMES_A_SECOND: u32 = 2_000;
 const BYTES_A_SECOND: usize = 16 << 20;
+/// How often a peer that was heard just now is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(2_500);
+/// The same when its silence will soon have been too long.
+const LOOK_EVERY_AT_LAST: Duration = Duration::from_secs(1);
 /// A look at the clock that comes so late is this machine's own sleep, or its own trouble.
-const OWN_SLEEP: Duration = Duration::from_secs(5);
+const OWN_SLEEP: Duration = Duration::from_secs(4);
 
 /// Opens the stream and waits for the acceptor's word.
 pub(super) async fn open(
@@ -156,18 +160,21 @@ async fn wait_for_silence(from: AgentId, heard: &Heard, here: watch::Receiver<In
     let mut looked = Instant::now();
     // Before this nothing is held against the peer.
     let mut fair = looked;
+    let mut pause = LOOK_EVERY;
     loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(pause).await;
         let now = Instant::now();
-        if now.duration_since(looked) > OWN_SLEEP {
+        if now.duration_since(looked) > pause + OWN_SLEEP {
             fair = now;
         }
         looked = now;
         let elsewhere = heard.last(from).unwrap_or(fair);
         let last = here.borrow().max(elsewhere).max(fair);
-        if now.duration_since(last) > SILENCE_MAX {
+        let silence = now.duration_since(last);
+        if silence > SILENCE_MAX {
             return format!("nothing was heard for {} s", SILENCE_MAX.as_secs());
         }
+        pause = (SILENCE_MAX - silence).clamp(LOOK_EVERY_AT_LAST, LOOK_EVERY);
     }
 }
 

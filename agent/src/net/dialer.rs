@@ -219,6 +219,15 @@ impl Dialer {
         self.entries.remove(&Target::Address(address.clone()));
     }
 
+    /// When somebody is to be dialled next, as things stand.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let waits = |(target, entry): (&Target, &Entry)| {
+            let connected = matches!(target, Target::Peer(peer) if self.connected.contains(peer));
+            (!connected && !entry.addresses.is_empty()).then_some(entry.next)
+        };
+        self.entries.iter().filter_map(waits).min()
+    }
+
     /// Who is to be dialled now, those first that wait longest; each gets its next time, about
     /// twice as far away.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Target, Vec<Multiaddr>)> {
@@ -274,13 +283,17 @@ mod tests {
         let mut dialer = Dialer::new(me);
         let t0 = Instant::now();
         dialer.know(t0, None, vec![address(1)]);
+        assert_eq!(dialer.next(), Some(t0));
         assert_eq!(dialer.due(t0).len(), 1);
+        assert!(dialer.next().is_some_and(|next| next > t0), "again, later");
         dialer.connected(t0, other, Some(&address(1)));
+        assert_eq!(dialer.next(), None, "nobody is left to dial");
         assert!(dialer.due(t0 + LONGEST_DELAY).is_empty(), "connected");
         dialer.know(t0, Some(other), vec![address(1)]);
         assert!(dialer.due(t0 + LONGEST_DELAY).is_empty(), "seen while connected");
         dialer.disconnected(t0, other);
         let late = t0 + POLITE_DELAY + FIRST_DELAY;
+        assert!(dialer.next().is_some_and(|next| next <= late));
         assert_eq!(dialer.due(late), vec![(Target::Peer(other), vec![address(1)])]);
         assert!(dialer.due(late).is_empty(), "backs off");
         dialer.is_another(late, other, &address(1));

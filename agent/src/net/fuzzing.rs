@@ -81,5 +81,7 @@ pub fn blob_chunk(stream: &[u8], step: usize) -> Result<Vec<u8>, String> {
     let runtime = runtime.map_err(|e| e.to_string())?;
     let ear = Ear { peer: AgentId([0; 32]), heard: Heard::default(), times: Times::default() };
     let mut stream = Drip { rest: stream, step };
-    runtime.block_on(blobs::read_chunk(&mut stream, &ear)).map_err(|e| e.to_string())
+    let mut chunk = Vec::new();
+    let read = runtime.block_on(blobs::read_chunk(&mut stream, &ear, &mut chunk));
+    read.map(|()| chunk).map_err(|e| e.to_string())
 }

@@ -35,6 +35,11 @@ impl Mirror {
         }
     }
 
+    /// Whether there is nothing to be judged.
+    pub(super) fn is_empty(&self) -> bool {
+        self.dialled.is_empty() && self.accepted.is_empty()
+    }
+
     /// Where another agent with this one's identity turned out to be.
     pub(super) fn twins(&mut self, now: Instant) -> Vec<SocketAddr> {
         let near = |a: Instant, b: Instant| a.max(b).duration_since(a.min(b)) < SPAN;

@@ -433,7 +433,6 @@ pub fn join() -> impl Strategy<Value = Join> {
         Just(Refusal::Established),
         Just(Refusal::NoCode),
         Just(Refusal::WrongCode),
-        Just(Refusal::Evicted),
         ".{0,30}".prop_map(Refusal::Other),
     ];
     (party, option::of(any::<[u8; 32]>()), seal(), refusal, 0..5_u8).prop_map(
