@@ -1,5 +1,5 @@
-//! Whose turn it is at a worker: every owner gets the same share of it, in work units, for as long
-//! as it has work (start-time fair queueing, Goyal, Vin, Cheng 1996).
+//! Whose turn it is at a worker: every owner gets the same share of it, in time that its attempts
+//! hold a seat, for as long as it has work (start-time fair queueing, Goyal, Vin, Cheng 1996).
 //!
 //! A free seat is told to the owner that was served least. When it is not taken within a second,
 //! twice as many owners hear of it: a seat is never kept free for an owner that has nothing ready.
@@ -11,10 +11,13 @@ use crate::id::AgentId;
 use super::Mesh;
 use super::work::Stage;
 
+/// What an attempt that has just come counts for.
+const SEAT_MS_MIN: u64 = 1_000;
+
 /// What the owners got of this worker.
 #[derive(Debug)]
 pub(super) struct Turns {
-    /// Work units that were done for owners with standing offers.
+    /// Milliseconds that attempts of owners with standing offers held a seat.
     served: BTreeMap<AgentId, u64>,
     /// Owners beyond the idle slots that hear of free seats.
     width: usize,
@@ -39,10 +42,10 @@ impl Turns {
         self.served.remove(&owner);
     }
 
-    /// An attempt of so many work units was done for the owner.
-    pub fn serve(&mut self, owner: AgentId, units: u64) {
+    /// An attempt of the owner held a seat for so long.
+    pub fn serve(&mut self, owner: AgentId, seat_ms: u64) {
         if let Some(served) = self.served.get_mut(&owner) {
-            *served = served.saturating_add(units);
+            *served = served.saturating_add(seat_ms.max(1));
         }
     }
 
@@ -69,18 +72,27 @@ impl Mesh {
         }
         let mut at_hand: BTreeMap<AgentId, u64> = BTreeMap::new();
         for held in self.work.held().filter(|held| !matches!(held.stage, Stage::Done { .. })) {
-            let units = at_hand.entry(held.record.owner).or_default();
-            *units = units.saturating_add(held.record.spec.work_units());
+            // Also one that has only just come holds a seat.
+            let seat_ms = at_hand.entry(held.record.owner).or_default();
+            *seat_ms += self.work.clock.since_ms(held.since).max(SEAT_MS_MIN);
         }
         let share = |owner: AgentId| {
-            let units = at_hand.get(&owner).copied().unwrap_or(0);
+            let seat_ms = at_hand.get(&owner).copied().unwrap_or(0);
             // Workers would all favour the same one of equals otherwise.
             let distance: Vec<u8> = owner.0.iter().zip(self.me.0).map(|(a, b)| a ^ b).collect();
-            (turns.served(owner).saturating_add(units), distance)
+            (turns.served(owner).saturating_add(seat_ms), distance)
         };
         let mut owners: Vec<AgentId> = turns.served.keys().copied().collect();
         owners.sort_by_cached_key(|owner| share(*owner));
         owners.into_iter().take(hear).collect()
+    }
+
+    /// An owner whose input is on its way does not get the last seat while others have work, too: it
+    /// may never send it.
+    pub(super) fn last_seat_is_for_others(&self, owner: AgentId) -> bool {
+        let mut held = self.work.held().filter(|held| held.record.owner == owner);
+        let others = self.work.turns.served.keys().any(|of| *of != owner);
+        owner != self.me && others && held.any(|held| held.stage == Stage::Fetching)
     }
 
     /// A slot that stayed idle is told to more owners; whether that is anybody new.

@@ -268,7 +268,8 @@ impl Mesh {
         if let Some(lease) = task.leases.get_mut(&attempt) {
             lease.moved = now;
         }
-        if task.fetching.is_none() {
+        // While another way is being looked for a late result only waits: the answer replaces the task.
+        if task.fetching.is_none() && !task.lowering {
             // Its seat may be promised to somebody else by now; it says so next.
             if let Some(bid) = self.jobs.bids.get_mut(&from) {
                 bid.want = bid.want.saturating_sub(1);
@@ -312,7 +313,7 @@ impl Mesh {
         task.fetch_tries.remove(&attempt);
         let (class, blames) = (task.record.spec.class(), failure.kind.blames());
         let blames_worker = failure.kind.blames_worker();
-        if failure.kind == FailureKind::Unproven {
+        if failure.kind == FailureKind::Unproven && task.fetching.is_none() {
             let lowering = std::mem::replace(&mut task.lowering, true);
             task.save(out);
             if !lowering {

@@ -64,6 +64,8 @@ pub struct Held {
     pub stage: Stage,
     /// Order of arrival.
     order: u64,
+    /// When it took its seat.
+    pub(super) since: Time,
 }
 
 impl Held {
@@ -90,6 +92,8 @@ pub struct Work {
     pub(super) turns: Turns,
     order: u64,
     bids_changed: bool,
+    /// The time of the last tick.
+    pub(super) clock: Time,
     /// Owners whose work did not fit: what one says of its input must not keep others waiting.
     disk_full: BTreeMap<AgentId, DiskFull>,
 }
@@ -171,7 +175,8 @@ impl Work {
 
     fn insert(&mut self, record: WorkRecord, stage: Stage) {
         self.order += 1;
-        self.held.insert(record.attempt, Held { record, stage, order: self.order });
+        let (order, since) = (self.order, self.clock);
+        self.held.insert(record.attempt, Held { record, stage, order, since });
     }
 }
 
@@ -215,7 +220,8 @@ impl Mesh {
         let free = slots
             .saturating_add(self.config.grants_ahead)
             .saturating_sub(u32::try_from(self.work.unfinished()).unwrap_or(u32::MAX));
-        let free = if full || !its_turn { 0 } else { free };
+        let kept = u32::from(self.last_seat_is_for_others(owner));
+        let free = if full || !its_turn { 0 } else { free.saturating_sub(kept) };
         free.saturating_add(u32::try_from(self.work.unfinished_for(owner)).unwrap_or(u32::MAX))
     }
 
@@ -230,8 +236,10 @@ impl Mesh {
             let (attempt, task) = (grant.attempt, grant.task);
             let message = Message::Failed { attempt, task, failure };
             out.push(Output::Send { to: grant.owner, message });
-            // The owner counts on nothing from here now.
-            self.work.unsay(grant.owner);
+            // The owner counts on nothing from here now, so the next bid must be said again; but not
+            // at once: one that grants whatever it is told would never come to an end.
+            let offers = self.work.offers.get_mut(&grant.owner);
+            offers.into_iter().flatten().for_each(|(_, said)| *said = 0);
             return;
         }
         let Grant { attempt, owner, task, spec, input, blob } = grant;
@@ -256,6 +264,9 @@ impl Mesh {
         let room = me.slots().saturating_add(self.config.grants_ahead) as usize;
         if self.work.unfinished() >= room || self.work.held.len() >= self.config.held_max {
             return busy("all slots are taken");
+        }
+        if self.work.unfinished() + 1 >= room && self.last_seat_is_for_others(grant.owner) {
+            return busy("the last slot is for another owner until the input is here");
         }
         if !me.has_all(&grant.spec.requires()) {
             return Err(Failure::new(FailureKind::Encode, "a needed encoder does not work here"));
@@ -352,7 +363,7 @@ impl Mesh {
         held.stage = Stage::Done { result, since: now };
         held.record.state = WorkState::Done(result);
         let (to, task) = (held.record.owner, held.record.task);
-        self.work.turns.serve(to, held.record.spec.work_units());
+        self.work.turns.serve(to, self.work.clock.since_ms(held.since));
         out.push(Output::Save(Record::Work(held.record.clone())));
         out.push(Output::Send { to, message: Message::Done { attempt, task, result } });
         self.work.unsay(to);
@@ -431,7 +442,11 @@ impl Mesh {
         let Some(held) = self.work.held.remove(&attempt) else { return };
         let result = match held.stage {
             Stage::Done { result, .. } => Some(result),
-            _ => None,
+            _ => {
+                let seat_ms = self.work.clock.since_ms(held.since);
+                self.work.turns.serve(held.record.owner, seat_ms);
+                None
+            }
         };
         out.push(Output::Erase(RecordKey::Work(attempt)));
         out.push(Output::Discard { attempt, blob: held.record.blob, result });
@@ -457,6 +472,7 @@ impl Mesh {
     /// Results that nobody fetched for a week go. So do attempts that wait for the input of an owner
     /// that has gone: they would take the room of work for others, and the owner grants anew.
     pub(super) fn tick_work(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.work.clock = now;
         self.bid_if_room_changed(now);
         if self.widen() {
             self.bid_again();
