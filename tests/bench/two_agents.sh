@@ -1,9 +1,10 @@
 #!/bin/bash
-# Do two agents finish a film sooner than one? Each agent is pinned to a core of its own, so that
-# two of them are two small machines; one agent and two agents convert the same film in turns.
+# Do two agents finish a film sooner than one, and one no later than plain ffmpeg? Each is pinned to
+# a core of its own, so that two agents are two small machines. In turns the same film is converted
+# by plain ffmpeg, by one agent, by two, and by one beside another that gets a tenth of its core.
 # x265 undoes what taskset says (its thread pools set their own affinity), so a cpuset cgroup pins;
 # where there is none, taskset does, and the result says so.
-# usage: [FILE=film] [RUNS=3] [DMC_BIN=dmc] tests/bench/two_agents.sh
+# usage: [FILE=film] [RUNS=3] [MODES="plain one two unequal"] [DMC_BIN=dmc] tests/bench/two_agents.sh
 set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need ffmpeg ffprobe taskset
@@ -12,10 +13,12 @@ dmc=$(dmc_binary)
 film=$(film)
 export DMC_DISCOVERY_PORT=$((20000 + $$ % 10000))
 
+modes=${MODES:-plain one two unequal}
+quotas=/sys/fs/cgroup/cpu
 cpusets=/sys/fs/cgroup/cpuset
 if mkdir -p "$cpusets/dmc-bench-$$-0" 2>/dev/null && [ -e "$cpusets/dmc-bench-$$-0/cpuset.cpus" ]; then
   pinned=cpuset
-  trap 'tidy; rmdir "$cpusets"/dmc-bench-$$-* 2>/dev/null' EXIT
+  trap 'tidy; rmdir "$cpusets"/dmc-bench-$$-* "$quotas"/dmc-bench-$$ 2>/dev/null' EXIT
 else
   pinned=taskset
   echo "no cpuset cgroup here: taskset pins, and x265 may undo it" >&2
@@ -36,15 +39,18 @@ start() { # start N: N agents that see each other
   for ((i = 0; i < n; i++)); do
     rm -rf "$work/data$i"
     mkdir "$work/data$i"
-    on_core "$i" "$dmc" --data-dir "$work/data$i" agent --name "core-$i" \
+    less=
+    if [ "$i" = 1 ] && [ -n "$slow" ]; then less=a_tenth; fi
+    # An agent that measures itself at its first start would do so within the time that is taken.
+    DMC_CALIBRATE=false $less on_core "$i" "$dmc" --data-dir "$work/data$i" agent --name "core-$i" \
       --listen 127.0.0.1:0 --api 127.0.0.1:0 >"$work/agent$i.log" 2>&1 &
     agents+=($!)
   done
   see_each_other "$n"
 }
-convert() { # convert NAME N: the film by N agents; their own CPU time, not the command's
+convert() { # convert NAME N [SLOW]: the film by N agents; their own CPU time, not the command's
   local before after
-  start "$2"
+  start "$2" "${3:-}"
   rm -f "$work/$1.mkv"
   before=$(cpu_of "${agents[@]}")
   timed "$1" "$dmc" --data-dir "$work/data0" convert --preset hevc -o "$work/$1.mkv" "$film"
@@ -53,10 +59,33 @@ convert() { # convert NAME N: the film by N agents; their own CPU time, not the 
   "$dmc" --data-dir "$work/data0" jobs list >"$work/$1.jobs"
   end_agents
 }
+alone() { (on_core 0 "$@"); }
+plain() { # the same settings, on one core
+  rm -f "$work/plain.mkv"
+  timed plain alone ffmpeg -nostdin -v error -i "$film" -map 0 -c copy -c:v libx265 -crf 28 \
+    -preset medium -x265-params log-level=none "$work/plain.mkv"
+}
+run_mode() {
+  case $1 in
+    plain) plain ;;
+    one) convert one 1 ;;
+    two) convert two 2 ;;
+    unequal) convert unequal 2 slow ;;
+  esac
+}
 for ((run = 1; run <= runs; run++)); do
-  if ((run % 2)); then convert one 1; convert two 2; else convert two 2; convert one 1; fi
-  echo "run $run: one $(tail -n1 "$work/one.times"), two $(tail -n1 "$work/two.times") (wall cpu)"
+  # The order turns round, so that a machine that slows down harms all of them.
+  for mode in $(if ((run % 2)); then echo "$modes"; else tac -s ' ' <<<"$modes " ; fi); do
+    run_mode "$mode"
+    echo "run $run: $mode $(tail -n1 "$work/$mode.times") (wall cpu)"
+  done
 done
-cat "$work/two.jobs"
-echo "median wall: one $(median one 1) s, two $(median two 1) s, speed-up $(ratio "$(median one 1)" "$(median two 1)")"
-echo "median cpu:  one $(median one 2) s, two $(median two 2) s, ratio $(ratio "$(median two 2)" "$(median one 2)")"
+has() { [ -s "$work/$1.times" ]; }
+for mode in $modes; do echo "median $mode: wall $(median "$mode" 1) s, cpu $(median "$mode" 2) s"; done
+if has one && has two; then echo "two agents against one: $(ratio "$(median one 1)" "$(median two 1)") times as fast"; fi
+if has plain && has one; then
+  echo "one agent against plain ffmpeg: wall $(ratio "$(median one 1)" "$(median plain 1)"), cpu $(ratio "$(median one 2)" "$(median plain 2)")"
+fi
+if has one && has unequal; then
+  echo "beside a tenth: $(awk -v one="$(median one 1)" -v u="$(median unequal 1)" 'BEGIN { printf "%.3f", u / (one / 1.1) }') of the ideal makespan"
+fi
