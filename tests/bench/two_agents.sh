@@ -34,8 +34,16 @@ on_core() { # on_core N WORDS...: becomes WORDS, pinned to core N
   exec "$@"
 }
 
-start() { # start N: N agents that see each other
-  local n=$1 i
+a_tenth() { # a_tenth WORDS...: WORDS with a tenth of a core, in a process of their own
+  mkdir -p "$quotas/dmc-bench-$$"
+  echo 100000 >"$quotas/dmc-bench-$$/cpu.cfs_period_us"
+  echo 10000 >"$quotas/dmc-bench-$$/cpu.cfs_quota_us"
+  echo "$BASHPID" >"$quotas/dmc-bench-$$/tasks"
+  "$@"
+}
+
+start() { # start N [SLOW]: N agents that see each other, the second one slow
+  local n=$1 slow=${2:-} i less
   for ((i = 0; i < n; i++)); do
     rm -rf "$work/data$i"
     mkdir "$work/data$i"
