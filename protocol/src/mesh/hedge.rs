@@ -5,7 +5,7 @@ use crate::id::{AgentId, TaskId};
 use crate::time::Time;
 
 use super::forecast::Seat;
-use super::jobs::{Job, Task, TaskState};
+use super::jobs::{Job, Task};
 use super::placement::Load;
 use super::{Mesh, Output};
 
@@ -20,7 +20,7 @@ impl Mesh {
     /// Hedges the stragglers that gain most, within the part of all slots that hedges may take.
     pub(super) fn tick_hedges(&mut self, now: Time, out: &mut Vec<Output>) {
         let active = || self.jobs.iter().filter(|job| job.is_active());
-        if self.config.hedge_slots_percent == 0 || active().any(is_pending) {
+        if self.config.hedge_slots_percent == 0 || active().any(Job::has_work_left) {
             return;
         }
         let running = active().flat_map(|job| &job.tasks).filter(|task| is_hedged(task)).count();
@@ -77,15 +77,6 @@ impl Mesh {
             gain_ms: left_ms - finish_ms,
         })
     }
-}
-
-/// Whether a task of the job waits for somebody to take it.
-fn is_pending(job: &Job) -> bool {
-    let source = job.record.source.is_some();
-    job.tasks.iter().any(|task| {
-        use TaskState::{Cutting, Ready, Waiting};
-        matches!(task.state(source), Waiting | Cutting | Ready)
-    })
 }
 
 fn is_hedged(task: &Task) -> bool {

@@ -36,6 +36,13 @@ pub enum TaskState {
     Committed,
 }
 
+impl TaskState {
+    /// Whether nobody has been given it yet.
+    pub(super) fn is_left(self) -> bool {
+        matches!(self, TaskState::Waiting | TaskState::Cutting | TaskState::Ready)
+    }
+}
+
 /// A lease as its owner sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
@@ -166,13 +173,18 @@ impl Job {
         out.push(Output::Changed(self.record.id));
     }
 
+    /// Whether a task waits for somebody to take it.
+    pub(super) fn has_work_left(&self) -> bool {
+        let source = self.record.source.is_some();
+        self.tasks.iter().any(|task| task.state(source).is_left())
+    }
+
     /// Work that is not granted yet, by class.
     pub(super) fn work_left(&self) -> Vec<OfferedWork> {
         let source = self.record.source.is_some();
         let mut by_class: BTreeMap<WorkClass, OfferedWork> = BTreeMap::new();
         for task in &self.tasks {
-            use TaskState::{Cutting, Ready, Waiting};
-            if !matches!(task.state(source), Waiting | Cutting | Ready) {
+            if !task.state(source).is_left() {
                 continue;
             }
             let (class, requires) = (task.record.spec.class(), task.record.spec.requires());

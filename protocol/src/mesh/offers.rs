@@ -57,14 +57,15 @@ fn shuffle(job: JobId, agent: AgentId, sample: u64) -> u64 {
     })
 }
 
-impl Mesh {
-    fn offer_to(&self, to: AgentId, job: &Job, out: &mut Vec<Output>) {
-        let work = job.work_left();
-        if job.is_active() && !work.is_empty() {
-            out.push(Output::Send { to, message: Message::Offer { job: job.record.id, work } });
-        }
+/// Tells a peer what is left of the job, if anything is.
+fn offer_to(to: AgentId, job: &Job, out: &mut Vec<Output>) {
+    let work = job.work_left();
+    if job.is_active() && !work.is_empty() {
+        out.push(Output::Send { to, message: Message::Offer { job: job.record.id, work } });
     }
+}
 
+impl Mesh {
     /// A peer is new here, or has changed: it hears of jobs that it knew, and of those that still
     /// look for workers.
     pub(super) fn offer_all_to(&mut self, to: AgentId, out: &mut Vec<Output>) {
@@ -72,11 +73,8 @@ impl Mesh {
         for (id, asked) in &mut self.jobs.asked {
             if to == self.me || asked.peers.len() < max || asked.peers.contains(&to) {
                 asked.peers.insert(to);
-                if let Some(job) = self.jobs.all.get(id).filter(|job| job.is_active()) {
-                    let work = job.work_left();
-                    if !work.is_empty() {
-                        out.push(Output::Send { to, message: Message::Offer { job: *id, work } });
-                    }
+                if let Some(job) = self.jobs.all.get(id) {
+                    offer_to(to, job, out);
                 }
             }
         }
@@ -108,7 +106,7 @@ impl Mesh {
         let mut again: Vec<AgentId> = asked.peers.iter().copied().collect();
         again.sort_by_cached_key(order);
         let Some(job) = self.jobs.get(id) else { return };
-        again.into_iter().take(REPEAT_PEERS).for_each(|to| self.offer_to(to, job, out));
+        again.into_iter().take(REPEAT_PEERS).for_each(|to| offer_to(to, job, out));
     }
 
     /// Asks a sample of those that have not been asked; this agent itself first.
@@ -174,12 +172,10 @@ impl Mesh {
         let seats = self.seats_bid(id);
         let Some(job) = self.jobs.get(id) else { return };
         let source = job.record.source.is_some();
-        let left = job.tasks.iter().filter(|task| {
-            use TaskState::{Cutting, Leased, Ready, Waiting};
-            matches!(task.state(source), Waiting | Cutting | Ready | Leased)
-        });
+        let states = job.tasks.iter().map(|task| task.state(source));
+        let left = states.filter(|state| state.is_left() || *state == TaskState::Leased);
         let left = left.count() as u64;
-        let again = !job.work_left().is_empty();
+        let again = job.has_work_left();
         let Some(asked) = self.jobs.asked.get_mut(&id) else { return };
         if asked.exhausted && again {
             // An attempt came to nothing.
@@ -214,14 +210,14 @@ impl Mesh {
         out: &mut Vec<Output>,
     ) {
         let active = self.jobs.get(job).filter(|job| job.is_active());
-        let (active, left) = (active.is_some(), active.map_or(0, |job| job.work_left().len()));
+        let (active, left) = (active.is_some(), active.is_some_and(Job::has_work_left));
         if active {
             let bid = self.jobs.bids.entry(from).or_default();
             (bid.want, bid.wanted) = (want, want);
             bid.jobs.insert(job);
         }
         // Nothing is left to grant: it need not keep a seat free for that.
-        if left == 0 {
+        if !left {
             if let Some(bid) = self.jobs.bids.get_mut(&from) {
                 bid.want = 0;
             }

@@ -76,11 +76,7 @@ impl Mesh {
         }
         // Tasks of each kind that are left, and their work.
         let mut left: BTreeMap<WorkClass, (u64, u64)> = BTreeMap::new();
-        let waits = |task: &&Task| {
-            use TaskState::{Cutting, Ready, Waiting};
-            matches!(state(task), Waiting | Cutting | Ready)
-        };
-        for task in job.tasks.iter().filter(waits) {
+        for task in job.tasks.iter().filter(|task| state(task).is_left()) {
             let (tasks, units) = left.entry(task.record.spec.class()).or_default();
             *tasks += 1;
             *units = units.saturating_add(task.record.spec.work_units());
