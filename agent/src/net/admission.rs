@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use dmc_protocol::id::AgentId;
 use libp2p::core::Endpoint;
@@ -20,18 +19,12 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::{agent, socket_addr};
+use super::{agent, ip};
 
 /// Connections that may be half made at a time, and of these from one address: whoever opens
 /// connections and then says nothing gets no further than this.
 const PENDING_MAX: usize = 128;
 const PENDING_OF_ADDRESS_MAX: usize = 16;
-/// Connections that one address may begin at once, and then each second; a handshake costs this
-/// machine as much as the other one.
-const BEGIN_AT_ONCE: f64 = 64.0;
-const BEGIN_A_SECOND: f64 = 8.0;
-/// Addresses whose connections are counted.
-const ADDRESSES_MAX: usize = 1_024;
 /// Connections of strangers, in all and of each.
 const STRANGERS_MAX: usize = 16;
 const OF_STRANGER_MAX: usize = 2;
@@ -117,37 +110,9 @@ fn deny(why: Denied) -> ConnectionDenied {
     ConnectionDenied::new(why)
 }
 
-/// How fast connections come from each address: a bucket that fills with time.
-#[derive(Debug, Default)]
-struct Pace(HashMap<IpAddr, (f64, Instant)>);
-
-impl Pace {
-    fn allows(&mut self, now: Instant, from: IpAddr) -> bool {
-        let filled = |(left, at): (f64, Instant)| {
-            let more = now.duration_since(at).as_secs_f64() * BEGIN_A_SECOND;
-            (left + more).min(BEGIN_AT_ONCE)
-        };
-        if self.0.len() >= ADDRESSES_MAX && !self.0.contains_key(&from) {
-            // Whoever has been quiet is as one that was never here.
-            self.0.retain(|_, bucket| filled(*bucket) < BEGIN_AT_ONCE);
-            if self.0.len() >= ADDRESSES_MAX {
-                return false;
-            }
-        }
-        let bucket = self.0.entry(from).or_insert((BEGIN_AT_ONCE, now));
-        *bucket = (filled(*bucket), now);
-        let allowed = bucket.0 >= 1.0;
-        if allowed {
-            bucket.0 -= 1.0;
-        }
-        allowed
-    }
-}
-
 /// The part of the swarm that closes what the [`Gate`] does not let in.
 pub(super) struct Behaviour {
     gate: Gate,
-    pace: Pace,
     pending: HashMap<ConnectionId, Option<IpAddr>>,
     established: HashMap<ConnectionId, PeerId>,
 }
@@ -155,7 +120,7 @@ pub(super) struct Behaviour {
 impl Behaviour {
     pub(super) fn new(gate: Gate) -> Behaviour {
         let (pending, established) = (HashMap::new(), HashMap::new());
-        Behaviour { gate, pace: Pace::default(), pending, established }
+        Behaviour { gate, pending, established }
     }
 
     fn admit(&self, peer: PeerId, from: Option<IpAddr>) -> Result<(), ConnectionDenied> {
@@ -178,10 +143,6 @@ impl Behaviour {
     }
 }
 
-fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    socket_addr(address).map(|address| address.ip())
-}
-
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
@@ -195,7 +156,7 @@ impl NetworkBehaviour for Behaviour {
         let from = ip(remote);
         let of_address = self.pending.values().filter(|of| **of == from).count();
         let full = self.pending.len() >= PENDING_MAX || of_address >= PENDING_OF_ADDRESS_MAX;
-        if full || !from.is_none_or(|from| self.pace.allows(Instant::now(), from)) {
+        if full {
             return Err(deny(Denied::TooMany));
         }
         self.pending.insert(id, from);
@@ -286,22 +247,6 @@ mod tests {
         gate.set_joining(false);
         assert!(behaviour.admit(stranger, None).is_ok());
         assert!(!gate.refused().contains_key(&stranger_id), "it is none any more");
-    }
-
-    #[test]
-    fn an_address_that_connects_too_fast_waits_and_others_do_not() {
-        let (mut pace, t0) = (Pace::default(), Instant::now());
-        let (one, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let allowed = (0..1_000).filter(|_| pace.allows(t0, one)).count();
-        assert_eq!(allowed as f64, BEGIN_AT_ONCE);
-        assert!(pace.allows(t0, other));
-        let later = t0 + std::time::Duration::from_secs(2);
-        let allowed = (0..1_000).filter(|_| pace.allows(later, one)).count();
-        assert_eq!(allowed as f64, 2.0 * BEGIN_A_SECOND);
-        for n in 0..2 * ADDRESSES_MAX {
-            pace.allows(later, IpAddr::from((n as u128).to_be_bytes()));
-        }
-        assert!(pace.0.len() <= ADDRESSES_MAX);
     }
 
     #[test]

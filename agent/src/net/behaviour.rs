@@ -11,16 +11,18 @@ use dmc_protocol::message::Message;
 use dmc_store::Blobs;
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
+use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, NetworkBehaviour, Stream, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, Transport, noise, ping, tcp, yamux};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::admission::Gate;
 use super::dialer::{Dialer, Target};
+use super::doorstep::Doorstep;
 use super::heard::Heard;
 use super::links::{self, Links};
 use super::mirror::Mirror;
@@ -454,7 +456,12 @@ pub(super) fn build_swarm(key: Keypair, gate: Gate) -> Result<Swarm<Behaviour>, 
     let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
     let swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, streams_config)
+        .with_other_transport(|key| {
+            let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+            let noise = noise::Config::new(key)?;
+            let secure = Doorstep::before(tcp).upgrade(Version::V1Lazy).authenticate(noise);
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(secure.multiplex(streams_config()))
+        })
         .map_err(|e| setup(&e))?
         .with_behaviour(|_| Behaviour {
             admission: admission::Behaviour::new(gate),

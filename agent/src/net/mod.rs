@@ -7,6 +7,7 @@ mod behaviour;
 mod blobs;
 mod control;
 mod dialer;
+mod doorstep;
 pub(crate) mod fuzzing;
 mod heard;
 #[cfg(test)]
@@ -167,6 +168,10 @@ impl Net {
 
 fn multiaddr(addr: SocketAddr) -> Multiaddr {
     Multiaddr::from(addr.ip()).with(Protocol::Tcp(addr.port()))
+}
+
+fn ip(address: &Multiaddr) -> Option<std::net::IpAddr> {
+    socket_addr(address).map(|address| address.ip())
 }
 
 fn socket_addr(addr: &Multiaddr) -> Option<SocketAddr> {
