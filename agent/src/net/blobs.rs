@@ -274,7 +274,7 @@ impl Net {
         partial: &Partial,
     ) -> Result<(), FetchError> {
         let missing = partial.missing();
-        let runs = deal(&missing);
+        let runs: Vec<Vec<u32>> = missing.chunks(CHUNKS_PER_REQUEST).map(<[u32]>::to_vec).collect();
         let streams = STREAMS.min(runs.len());
         let queue = Arc::new(Mutex::new(runs.into_iter().rev().collect::<Vec<_>>()));
         let mut first = Some(first);
@@ -312,17 +312,6 @@ impl Net {
             Err(_) => Err(FetchError::Unreachable("no answer in time".to_owned())),
         }
     }
-}
-
-/// What is asked for at a time. The streams take neighbours, not stretches of their own: the disks
-/// of both sides go through the file once, and need not jump between four places.
-fn deal(missing: &[u32]) -> Vec<Vec<u32>> {
-    let parts = missing.chunks(STREAMS * CHUNKS_PER_REQUEST);
-    let runs = parts.flat_map(|part| {
-        (0..STREAMS.min(part.len()))
-            .map(|n| part.iter().skip(n).step_by(STREAMS).copied().collect())
-    });
-    runs.collect()
 }
 
 async fn ask(stream: &mut Stream, request: &Request) -> Result<(), FetchError> {
@@ -466,22 +455,4 @@ where
         ear.read(stream, part).await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_take_neighbours_and_every_chunk_is_asked_for_once() {
-        assert!(deal(&[]).is_empty());
-        assert_eq!(deal(&[3]), [[3]]);
-        assert_eq!(deal(&[1, 2, 5, 6, 9, 10]), [vec![1, 9], vec![2, 10], vec![5], vec![6]]);
-        let runs = deal(&(0..70).collect::<Vec<_>>());
-        assert_eq!(runs[1], [1, 5, 9, 13, 17, 21, 25, 29]);
-        assert!(runs.iter().all(|run| run.len() <= CHUNKS_PER_REQUEST));
-        let mut all: Vec<u32> = runs.concat();
-        all.sort_unstable();
-        assert_eq!(all, (0..70).collect::<Vec<_>>());
-    }
 }
