@@ -6,6 +6,7 @@
 //! by the first byte of the key, because only a batch on one tree is atomic.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
 use std::future::Future;
@@ -20,17 +21,20 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::batch::{Batch, Table, stored_key};
+use crate::batch::{Batch, Table, Write, read_number, stored_key};
 use crate::error::{StoreError, is_disk_full};
 use crate::files::{self, DirLock};
 use crate::memory::MemoryKv;
 
 /// Layout of the database as a whole; the records have schema versions of their own.
-const FORMAT: u16 = 1;
+/// 2: jobs that are over are no longer where a start reads, and requests have indexes.
+const FORMAT: u16 = 2;
 /// Where [`FORMAT`] is kept: a first byte that no table uses.
 const FORMAT_KEY: &[u8] = b"\xffformat";
 /// Most entries that one scan returns.
 pub const SCAN_LIMIT_MAX: usize = 10_000;
+/// Entries that [`Kv::each`] reads at a time.
+const PAGE: usize = 1_000;
 /// Batches that may wait for the writer before callers wait.
 const QUEUE_BATCHES: usize = 1024;
 /// A group ends at this size, so that a bulk load is flushed on the way and memory stays small.
@@ -106,6 +110,56 @@ impl Kv {
         }
     }
 
+    /// [`Kv::scan`] from the other end: the last key first. Pass the last key that was returned as
+    /// `before` for the next page.
+    pub fn scan_back(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        before: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let prefix = stored_key(table, prefix);
+        let end = after_all(&prefix);
+        let end = match before.map(|key| stored_key(table, key)) {
+            Some(key) if key < end => key,
+            _ => end,
+        };
+        let limit = limit.min(SCAN_LIMIT_MAX);
+        match &*self.0 {
+            Backend::Disk(disk) => disk.scan_back(&prefix, end, limit),
+            Backend::Memory(memory) => Ok(memory.scan_back(&prefix, end, limit)),
+        }
+    }
+
+    /// Every entry whose key begins with `prefix`, in key order, read page by page: entries that
+    /// come or go meanwhile may be seen or not. Ends after an error.
+    pub fn each(
+        &self,
+        table: Table,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
+        let (kv, prefix) = (self.clone(), prefix.to_vec());
+        let mut next = Some(None::<Vec<u8>>);
+        let pages = std::iter::from_fn(move || {
+            let from = next.take()?;
+            let page = kv.scan(table, &prefix, from.as_deref(), PAGE);
+            if let Ok(entries) = &page {
+                next = entries.last().map(|(key, _)| Some(key.clone()));
+            }
+            Some(page)
+        });
+        pages.flat_map(|page| match page {
+            Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(e) => vec![Err(e)],
+        })
+    }
+
+    /// The number that [`Batch::add`] keeps at `key`.
+    pub fn number(&self, table: Table, key: &[u8]) -> Result<i64, StoreError> {
+        Ok(read_number(self.get(table, key)?.as_deref()))
+    }
+
     /// Makes all of `batch` durable, or none of it.
     ///
     /// The batch is queued by this call, in the order of calls; the future only waits for the
@@ -154,6 +208,16 @@ impl Kv {
             }
         }
     }
+}
+
+/// The first key after all that begin with `prefix`. No table has the number 255.
+fn after_all(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while end.pop_if(|byte| *byte == u8::MAX).is_some() {}
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
 }
 
 type Ack = oneshot::Receiver<Result<(), StoreError>>;
@@ -216,6 +280,20 @@ impl Disk {
             if !key.starts_with(prefix) {
                 break;
             }
+            entries.push((key[1..].to_vec(), value.to_vec()));
+        }
+        Ok(entries)
+    }
+
+    fn scan_back(
+        &self,
+        prefix: &[u8],
+        end: Vec<u8>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = Vec::new();
+        for entry in self.db.range(prefix.to_vec()..end).rev().take(limit) {
+            let (key, value) = entry.map_err(|e| database("read", &self.dir, e))?;
             entries.push((key[1..].to_vec(), value.to_vec()));
         }
         Ok(entries)
@@ -297,11 +375,21 @@ impl Writer {
     fn write_and_sync(&self, batches: Vec<Batch>) -> Result<(), Failure> {
         for batch in batches {
             let mut writes = sled::Batch::default();
-            for (key, value) in batch.into_writes() {
-                match value {
-                    Some(value) => writes.insert(key, value),
-                    None => writes.remove(key),
+            let mut numbers = BTreeMap::new();
+            for (key, write) in batch.into_writes() {
+                match write {
+                    Write::Put(value) => writes.insert(key, value),
+                    Write::Delete => writes.remove(key),
+                    Write::Add(difference) => {
+                        let sum: &mut i64 = numbers.entry(key).or_default();
+                        *sum = sum.saturating_add(difference);
+                    }
                 }
+            }
+            for (key, difference) in numbers {
+                let before = self.db.get(&key).map_err(Failure::from_sled)?;
+                let sum = read_number(before.as_deref()).saturating_add(difference);
+                writes.insert(key, &sum.to_be_bytes());
             }
             self.db.apply_batch(writes).map_err(Failure::from_sled)?;
         }
@@ -374,6 +462,10 @@ fn check_format(db: &sled::Db, dir: &Path) -> Result<(), StoreError> {
     let found = <[u8; 2]>::try_from(&*bytes).map(u16::from_le_bytes).unwrap_or(u16::MAX);
     if found > FORMAT {
         return Err(StoreError::NewerStore { path: dir.to_owned(), found, known: FORMAT });
+    }
+    if found < FORMAT {
+        // Before anything of the new layout is written: an older program refuses it from here on.
+        db.insert(FORMAT_KEY, &FORMAT.to_le_bytes()).map_err(|e| database("write", dir, e))?;
     }
     Ok(())
 }
