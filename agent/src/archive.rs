@@ -78,7 +78,7 @@ async fn admit_lane(
 
 /// Free seats; jobs that are stuck do not count as open, but there is an end to that.
 fn seats(shared: &Shared, lane: Lane, stuck: usize) -> usize {
-    let (max, open) = (shared.settings.jobs_open_max.max(1), shared.jobs.open_in(lane).len());
+    let (max, open) = (shared.settings.jobs_open_max, shared.jobs.open_in(lane).len());
     (max + stuck).min(max.saturating_mul(OPEN_TIMES_MAX)).saturating_sub(open)
 }
 
@@ -113,7 +113,8 @@ pub fn keep_admitting(shared: Arc<Shared>) {
 /// Ends a job that waits: only its request changes. False: it does not wait.
 pub async fn cancel_waiting(shared: &Arc<Shared>, job: JobId) -> bool {
     let _turn = shared.jobs.turn().await;
-    let waits = matches!(shared.jobs.request(job), Ok(Some(request)) if request.phase == Phase::Waiting);
+    let waits =
+        matches!(shared.jobs.request(job), Ok(Some(request)) if request.phase == Phase::Waiting);
     if !waits {
         return false;
     }

@@ -69,7 +69,8 @@ pub struct Settings {
     pub custodian: bool,
     /// Whether jobs are handed over by themselves while this machine runs on its battery.
     pub hand_over: HandOver,
-    /// Jobs that are open at a time: read, planned and shared out. Others wait on the disk.
+    /// Jobs that are open at a time: read, planned and shared out. Others wait on the disk. 0: no
+    /// new job begins.
     pub jobs_open_max: usize,
     /// Where results that others deliver to this agent are put; without it, none are.
     pub inbox: Option<PathBuf>,

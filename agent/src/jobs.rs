@@ -24,7 +24,7 @@ use crate::media::plan::{Plan, Rung};
 use crate::media::streams::Probe;
 use crate::paths::AnyPath;
 
-pub use book::{Ended, JobBook, Lane};
+pub use book::{Ended, JobBook, Lane, forget};
 use past::Past;
 
 const NOTES_MAX: usize = 50;
@@ -80,7 +80,7 @@ pub enum Phase {
     Waiting,
 }
 
-/// Where a job stands, in the words of the API.
+/// Where a job stands, in the words of the API. Their order is on disk: never change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -131,7 +131,9 @@ impl fmt::Display for Status {
 
 /// A word that names no status.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no status; they are to_do, in_progress, finished_successful, finished_with_errors, cancelled")]
+#[error(
+    "`{0}` is no status; they are to_do, in_progress, finished_successful, finished_with_errors, cancelled"
+)]
 pub struct NoStatus(String);
 
 impl FromStr for Status {

@@ -482,8 +482,9 @@ impl Runtime {
 
 async fn effect(shared: Arc<Shared>, output: Output) {
     match output {
-        Output::NeedIds => {}                     // done
-        ref record if record.is_record() => {} // done
+        // Done.
+        Output::Save(_) | Output::Erase(_) | Output::Shelve(_) | Output::Unshelve(_) => {}
+        Output::NeedIds => {}
         Output::Send { to, message } => shared.net.send(to, message).await,
         Output::Changed(job) => debug!(%job, "changed"),
         Output::Cut(task) => owner::cut(shared, task),

@@ -403,10 +403,7 @@ pub struct Mesh {
 impl Output {
     /// Whether it changes what is durable.
     pub fn is_record(&self) -> bool {
-        matches!(
-            self,
-            Output::Save(_) | Output::Erase(_) | Output::Shelve(_) | Output::Unshelve(_)
-        )
+        matches!(self, Output::Save(_) | Output::Erase(_) | Output::Shelve(_) | Output::Unshelve(_))
     }
 }
 

@@ -47,7 +47,8 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
             (work.running(), work.is_paused(), connected, active, work.is_disk_full(), kept)
         })
         .await?;
-    let counts = shared.jobs.counts().inspect_err(|e| warn!("jobs cannot be counted: {}", chain(e)));
+    let counts =
+        shared.jobs.counts().inspect_err(|e| warn!("jobs cannot be counted: {}", chain(e)));
     let jobs = counts.unwrap_or_default();
     let info = shared.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let listening = shared.listening.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -156,9 +157,7 @@ pub async fn jobs(shared: &Arc<Shared>, requests: Vec<Request>) -> Option<Vec<Jo
 pub async fn job(shared: &Arc<Shared>, id: JobId) -> Option<JobView> {
     let core = shared.ask(move |mesh, now| facts_of(mesh, now, id, true)).await?;
     let read = shared.jobs.request(id).and_then(|request| match request {
-        Some(request) if request.past.is_some() => {
-            Ok(Some((request, shared.jobs.past_tasks(id)?)))
-        }
+        Some(request) if request.past.is_some() => Ok(Some((request, shared.jobs.past_tasks(id)?))),
         request => Ok(request.map(|request| (request, Vec::new()))),
     });
     let read = read.inspect_err(|e| warn!(job = %id, "it cannot be read: {}", chain(e)));

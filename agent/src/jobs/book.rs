@@ -298,16 +298,24 @@ impl JobBook {
     pub async fn remove(&self, id: JobId) -> Result<(), StoreError> {
         // No change may save it again after it is deleted.
         let _one_at_a_time = self.one_save(id).await;
-        let Some(request) = self.request(id)? else { return Ok(()) };
         let mut batch = Batch::new();
-        index::delete(&mut batch, &request);
-        past::clear(&self.kv, &mut batch, id)?;
-        state::clear_shelf(&self.kv, id, &mut batch)?;
+        forget(&self.kv, id, &mut batch)?;
         self.kv.commit(batch).await?;
         self.drop_entry(id);
         self.remove_dir(id);
         Ok(())
     }
+}
+
+/// Adds the removal of everything of a job to a batch, but for what the state machine has of it.
+///
+/// # Errors
+/// The state cannot be read.
+pub fn forget(kv: &Kv, id: JobId, batch: &mut Batch) -> Result<(), StoreError> {
+    let Some(request) = index::get(kv, id)? else { return Ok(()) };
+    index::delete(batch, &request);
+    past::clear(kv, batch, id)?;
+    state::clear_shelf(kv, id, batch)
 }
 
 // ---- plans ----

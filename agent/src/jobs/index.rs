@@ -113,11 +113,6 @@ pub(super) fn get(kv: &Kv, id: JobId) -> Result<Option<Request>, StoreError> {
     found.map(|value| decode(SCHEMA, &value)).transpose()
 }
 
-/// Whether there is such a request.
-pub(super) fn is_known(kv: &Kv, id: JobId) -> Result<bool, StoreError> {
-    Ok(kv.get(Table::Requests, id.0.as_bytes())?.is_some())
-}
-
 /// How many requests have this status.
 pub(super) fn count(kv: &Kv, status: Status) -> Result<u64, StoreError> {
     Ok(u64::try_from(kv.number(Table::Counters, &counter(status))?).unwrap_or(0))
@@ -196,8 +191,10 @@ struct Digits {
 
 impl Digits {
     fn read(text: &str) -> Option<Digits> {
-        let digits: Vec<u8> =
-            text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+        let digits: Vec<u8> = text
+            .chars()
+            .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+            .collect::<Option<_>>()?;
         if digits.is_empty() || digits.len() > 2 * ID_BYTES {
             return None;
         }

@@ -47,10 +47,8 @@ impl Mesh {
     fn can_be_tried_again(&self, id: JobId) -> bool {
         let done = self.jobs.get(id).is_some_and(|job| job.record.state == JobState::Done);
         let handed = self.handovers.get(id).map(|handed| &handed.record.state);
-        let brought = matches!(
-            handed,
-            Some(HandedState::Over(HandedEnd::Published | HandedEnd::Delivered))
-        );
+        let brought =
+            matches!(handed, Some(HandedState::Over(HandedEnd::Published | HandedEnd::Delivered)));
         !done && !brought
     }
 

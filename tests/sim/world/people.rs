@@ -87,8 +87,12 @@ impl World {
             RecordKey::Task(task) => task.job == job,
             RecordKey::Work(_) | RecordKey::Custody(_) | RecordKey::Paused => false,
         };
-        let records: Vec<Record> =
-            agent.disk.iter().filter(|(key, _)| of(key)).map(|(_, record)| record.clone()).collect();
+        let records: Vec<Record> = agent
+            .disk
+            .iter()
+            .filter(|(key, _)| of(key))
+            .map(|(_, record)| record.clone())
+            .collect();
         if records.is_empty() {
             return; // it has left
         }

@@ -127,7 +127,8 @@ impl World {
         if self.dies_now(at) {
             return; // nothing of it was durable
         }
-        let (records, rest): (Vec<Output>, Vec<Output>) = outputs.into_iter().partition(Output::is_record);
+        let (records, rest): (Vec<Output>, Vec<Output>) =
+            outputs.into_iter().partition(Output::is_record);
         for output in records {
             self.write(at, output);
         }
