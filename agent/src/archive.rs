@@ -149,8 +149,14 @@ async fn leave(shared: &Arc<Shared>, job: JobId) -> Result<bool, StoreError> {
     let Some(request) = shared.jobs.request(job)? else { return Ok(false) };
     let held = shared.jobs.with(job, |entry| entry.held) == Some(true);
     let rests = shared.ask(move |mesh, _| mesh.is_at_rest(job)).await == Some(true);
-    if held || !rests || request.custody.is_some() {
+    if held || !rests {
         return Ok(false);
+    }
+    if request.custody.is_some() {
+        // Its submitter let it go, and a crash came before all of it was gone.
+        shared.tell(Input::RemoveJob(job)).await;
+        shared.ask(|_, _| ()).await;
+        return shared.jobs.remove(job).await.map(|()| false);
     }
     if !request.status.is_over() {
         let Some(view) = gather::job(shared, job).await else { return Ok(false) };

@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +39,8 @@ const PAGE: usize = 1_000;
 const QUEUE_BATCHES: usize = 1024;
 /// A group ends at this size, so that a bulk load is flushed on the way and memory stays small.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Longest wait for callers that will ask again.
+const LINGER: Duration = Duration::from_millis(2);
 const CACHE_BYTES: u64 = 16 << 20;
 /// Sled writes any page above a quarter of a segment to a file that it never syncs. A page holds
 /// about 20 records, so this size and [`crate::VALUE_BYTES_MAX`] together keep every page in the log.
@@ -254,7 +256,8 @@ impl Disk {
 
         let (sender, requests) = mpsc::channel(QUEUE_BATCHES);
         let log = durable.then_some(log);
-        let mut writer = Writer { dir: dir.to_owned(), db: db.clone(), log, failed: false };
+        let mut writer =
+            Writer { dir: dir.to_owned(), db: db.clone(), log, failed: false, last_group: 0 };
         let writer = thread::Builder::new()
             .name("dmc-store-writer".to_owned())
             .spawn(move || writer.run(requests))
@@ -327,21 +330,41 @@ struct Writer {
     /// After a failed write or sync the kernel may have dropped dirty pages, so that a later sync
     /// that succeeds proves nothing: no more commits are acknowledged.
     failed: bool,
+    /// Batches that the last sync made durable.
+    last_group: usize,
 }
 
 impl Writer {
     fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
-            let mut bytes = first.batch.bytes();
-            let mut group = vec![first];
-            while bytes < GROUP_BYTES_MAX
-                && let Ok(next) = requests.try_recv()
-            {
-                bytes += next.batch.bytes();
-                group.push(next);
-            }
+            let group = self.gather(first, &mut requests);
+            self.last_group = group.len();
             self.commit_group(group);
         }
+    }
+
+    /// What one sync makes durable. Callers that were answered a moment ago are about to ask again:
+    /// as many as came the last time are waited for, for less time than a sync takes. One that calls
+    /// alone never waits.
+    fn gather(&self, first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+        let until = Instant::now() + LINGER;
+        let mut bytes = first.batch.bytes();
+        let mut group = vec![first];
+        while bytes < GROUP_BYTES_MAX {
+            match requests.try_recv() {
+                Ok(next) => {
+                    bytes += next.batch.bytes();
+                    group.push(next);
+                }
+                Err(mpsc::error::TryRecvError::Empty)
+                    if group.len() < self.last_group && Instant::now() < until =>
+                {
+                    thread::sleep(LINGER / 20);
+                }
+                Err(_) => break,
+            }
+        }
+        group
     }
 
     fn commit_group(&mut self, group: Vec<Request>) {

@@ -362,8 +362,8 @@ impl World {
         if at < self.story.owners {
             self.after(300, Event::AddJob { at, boot });
             self.after(2_000, Event::SourceReady { at, boot });
-            self.after(RETIRE_AGAIN_MS, Event::Retire { at, boot });
         }
+        self.after(RETIRE_AGAIN_MS, Event::Retire { at, boot });
         self.connect_all(at);
     }
 

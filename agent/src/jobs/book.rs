@@ -28,7 +28,7 @@ const PLAN_BYTES_MAX: usize = 1 << 30;
 /// How often a full disk is tried again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// Jobs that may be saved at the same time, so that their commits are one.
-const SAVING: usize = 64;
+const SAVING: usize = 256;
 
 /// How a job ended, as people see it.
 #[derive(Debug, Clone)]

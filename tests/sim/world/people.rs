@@ -69,6 +69,8 @@ impl World {
         }
         let shelf: Vec<Record> = self.agents[at].shelf.values().cloned().collect();
         self.give(at, Input::UnshelveJob(shelf));
+        // Nobody told a job that had left that its source is hashed.
+        self.give(at, Input::SourceReady { job, blob: fixture::source(at) });
         self.give(at, Input::RetryJob(job));
     }
 
@@ -79,6 +81,19 @@ impl World {
         let Some(mesh) = &agent.mesh else { return };
         if agent.group.is_some() || !agent.inbox.is_empty() {
             return self.after(RETIRE_AGAIN_MS, Event::Retire { at, boot });
+        }
+        let over_of_others = mesh
+            .jobs()
+            .iter()
+            .map(|job| job.record.id)
+            .find(|id| fixture::submitter(*id) != at && mesh.is_at_rest(*id));
+        if let Some(other) = over_of_others {
+            // A crash came while it was being let go.
+            self.give(at, Input::RemoveJob(other));
+            return self.after(RETIRE_AGAIN_MS, Event::Retire { at, boot });
+        }
+        if at >= self.story.owners {
+            return;
         }
         let over = self.outcome(at).filter(JobState::is_over);
         let (true, Some(state)) = (mesh.is_at_rest(job), over) else { return };
