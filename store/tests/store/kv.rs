@@ -285,6 +285,29 @@ fn each_entry_comes_once_over_many_pages() {
     });
 }
 
+/// Sled keeps what its writes replace until it is told often enough that somebody comes in.
+#[test]
+fn a_bulk_load_does_not_fill_the_memory() {
+    let peak_mib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Kv::open(dir.path()).unwrap();
+    let before = peak_mib();
+    for load in 0..200u64 {
+        let mut batch = Batch::new();
+        for number in 0..500u64 {
+            let key = (load * 500 + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            batch.put(Table::Requests, &key.to_be_bytes(), bytes(300, load as u8));
+        }
+        kv.commit_blocking(batch).unwrap();
+    }
+    let grown = peak_mib() - before;
+    assert!(grown < 110, "100,000 small records took {grown} MiB");
+}
+
 #[test]
 fn many_count_at_once_and_a_refused_batch_counts_nothing() {
     each_kind(|kv| {
