@@ -46,11 +46,11 @@ async fn main() -> anyhow::Result<()> {
     })
     .await?;
     tell("adds/s, durable, 500 at a time", jobs - singles, || {
-        on_all((jobs - singles) / AT_ONCE, AT_ONCE, &book, &wish)
+        on_all((jobs - singles).div_ceil(AT_ONCE), AT_ONCE, &book, &wish)
     })
     .await?;
     // Nine of ten are over.
-    let over = jobs / 10 * 9;
+    let over = usize::try_from(book.counts()?[&Status::ToDo])? / 10 * 9;
     tell("jobs/s that begin and end", over, || end(over, &book)).await
 }
 
