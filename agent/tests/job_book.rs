@@ -1,4 +1,5 @@
 //! The job book: what is open, what waits, what is over, and what finds it.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -47,7 +47,7 @@ pub struct Ended {
 pub struct JobBook {
     open: Mutex<BTreeMap<JobId, Entry>>,
     /// One save of a job at a time, so that the disk never keeps an older request than the memory.
-    saving: [tokio::sync::Mutex<()>; SAVING],
+    saving: Box<[tokio::sync::Mutex<()>]>,
     /// See [`JobBook::turn`].
     turn: tokio::sync::Mutex<()>,
     /// See [`JobBook::listing`].
@@ -77,7 +77,7 @@ impl JobBook {
         }
         let open = index::open(&kv)?.into_iter();
         let open = open.map(|request| (request.id, Entry::new(request, &stop))).collect();
-        let (open, saving) = (Mutex::new(open), std::array::from_fn(|_| Default::default()));
+        let (open, saving) = (Mutex::new(open), (0..SAVING).map(|_| Default::default()).collect());
         let (turn, listing) = (tokio::sync::Mutex::default(), Mutex::default());
         Ok(JobBook { open, saving, turn, listing, stop, kv, dir, room })
     }
