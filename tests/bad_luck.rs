@@ -217,6 +217,64 @@ fn a_source_that_changes_fails_its_job_and_a_retry_converts_the_new_one() {
 }
 
 #[test]
+fn jobs_wait_for_their_turn_and_one_that_left_comes_back_with_what_was_done() {
+    let mut bed = Bed::start_with(1, Meeting::Address, |_, command| {
+        command.args(["--slots", "1"]).env("DMC_JOBS_OPEN_MAX", "1");
+    });
+    let (first, source, out, _encoder) = half_done(&bed);
+    let ask = |name: &str| ask_for(&bed, 0, &zoo::get("tiny.mp4"), &bed.dir("out").join(name), &[]);
+    let (second, third) = (ask("second.mkv"), ask("third.mkv"));
+    for id in [&second, &third] {
+        let job = bed.job(0, id);
+        assert_eq!(
+            (job.status(), &job.0["phase"]),
+            ("to_do", &Value::from("waiting")),
+            "{}",
+            job.0
+        );
+    }
+    // One that waits is ended on the disk alone; one that is open makes room for the next.
+    for id in [&third, &first] {
+        let cancelled = run(bed.dmc(0).args(["jobs", "cancel", id]), Duration::from_secs(60));
+        assert!(cancelled.ok(), "{cancelled}");
+        assert_eq!(bed.job(0, id).status(), "cancelled");
+    }
+    let done = wait_for_success(&bed, 0, &second);
+    assert_eq!((done.tasks().is_empty(), done.workers()), (false, vec!["agent-0".to_owned()]));
+    let commits = |job: &Job| -> Vec<Value> {
+        let committed = job.tasks().iter().filter(|task| task["state"] == "committed");
+        committed.map(|task| task["attempts"].clone()).collect()
+    };
+    let before = commits(&bed.job(0, &first));
+    assert!(!before.is_empty());
+
+    bed.kill(0);
+    bed.start_again(0);
+    bed.wait_for_peers(0, 0);
+    let counts = bed.ask(0, &["status"])["jobs"].clone();
+    let numbers = ["to_do", "in_progress", "finished_successful", "cancelled"];
+    assert_eq!(numbers.map(|status| counts[status].as_u64().unwrap()), [0, 0, 1, 2]);
+    let listed = bed.ask(0, &["jobs", "list", "--status", "cancelled"]);
+    let ids: Vec<&str> =
+        listed.as_array().unwrap().iter().filter_map(|j| j["id"].as_str()).collect();
+    assert_eq!(ids, [&first, &third]);
+    assert_eq!(commits(&bed.job(0, &first)), before);
+    for id in [&first, &third] {
+        // The end of an id will do.
+        let retried = run(bed.dmc(0).args(["jobs", "retry", &id[24..]]), Duration::from_secs(60));
+        assert!(retried.ok(), "{retried}");
+    }
+    let job = wait_for_success(&bed, 0, &first);
+    let after = commits(&job);
+    assert!(before.iter().all(|done| after.contains(done)), "done again: {before:?} {after:?}");
+    is_the_same_film(&source, &out);
+    wait_for_success(&bed, 0, &third);
+    let removed = run(bed.dmc(0).args(["jobs", "remove", &first]), Duration::from_secs(60));
+    assert!(removed.ok(), "{removed}");
+    assert_eq!(bed.ask(0, &["jobs", "list"]).as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn a_stopped_agent_hands_over_what_it_can_finish_and_pause_survives() {
     let mut bed = Bed::start_with(2, Meeting::Address, |_, command| {
         command.args(["--slots", "1"]).env("DMC_STOP_GRACE_S", "100");

@@ -224,7 +224,7 @@ fn listen_addresses(settings: &Settings) -> Vec<SocketAddr> {
 /// Removes what a run that was cut short left: work directories and half-made results.
 fn clean(data_dir: &Path, jobs: &JobBook) {
     let _ = std::fs::remove_dir_all(data_dir.join("work"));
-    for request in jobs.requests() {
+    for request in jobs.open_requests() {
         let _ = std::fs::remove_file(publish::temp_path(&request.output, &request.id.to_string()));
         let _ = std::fs::remove_file(owner::handed_temp(&request.output, request.id));
     }
@@ -259,11 +259,18 @@ fn unpin_leftovers(store: &Store) -> Result<(), dmc_store::StoreError> {
         }
     }
     for (blob, holder) in store.blobs.pins() {
-        if !holders.contains(&holder) {
+        if !holders.contains(&holder) && !is_on_shelf(store, &holder)? {
             store.blobs.unpin(blob, &holder)?;
         }
     }
     Ok(())
+}
+
+/// Whether a job that may be tried again needs this part.
+fn is_on_shelf(store: &Store, holder: &str) -> Result<bool, dmc_store::StoreError> {
+    let Some(task) = owner::task_of_part(holder) else { return Ok(false) };
+    let record = state::shelved_task(&store.kv, task)?;
+    Ok(record.is_some_and(|record| record.commit.is_some()))
 }
 
 /// What confines ffmpeg here; what it cannot do is said once.

@@ -70,6 +70,9 @@ pub struct Settings {
     pub custodian: bool,
     /// Whether jobs are handed over by themselves while this machine runs on its battery.
     pub hand_over: HandOver,
+    /// Jobs that are open at a time: read, planned and shared out. Others wait on the disk. 0: no
+    /// new job begins.
+    pub jobs_open_max: usize,
     /// Where results that others deliver to this agent are put; without it, none are.
     pub inbox: Option<PathBuf>,
     /// Whether ffmpeg is confined to the files of each call, without network or other programs.
@@ -103,6 +106,7 @@ impl Default for Settings {
             blob_quota_bytes: 1 << 40,
             custodian: true,
             hand_over: HandOver::Auto,
+            jobs_open_max: 64,
             inbox: None,
             sandbox: Sandboxing::Auto,
             sandbox_memory_bytes: 0,

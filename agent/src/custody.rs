@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::intake;
-use crate::jobs::{Custody, Phase, Request, Stamp, now_ms};
+use crate::jobs::{Custody, Phase, Request, Stamp, Status, now_ms};
 use crate::media::index::Index;
 use crate::media::plan::{self, PlanHints};
 use crate::media::{MediaError, probe};
@@ -76,7 +76,14 @@ pub fn begin(shared: Arc<Shared>, job: JobId) {
         let record =
             shared.ask(move |mesh, _| mesh.custody().get(job).map(|kept| kept.record.clone()));
         let Some(record) = record.await.flatten() else { return };
-        match shared.jobs.with(job, |entry| entry.request.custody.map(|custody| custody.from)) {
+        let known = match shared.jobs.request(job) {
+            Ok(known) => known,
+            Err(e) => {
+                let why = chain(&e);
+                return shared.tell(Input::CustodyGivenUp { job, why }).await;
+            }
+        };
+        match known.map(|request| request.custody.map(|custody| custody.from)) {
             Some(Some(from)) if from == record.from => {} // begun before a restart
             // Somebody hands over what is this agent's own.
             Some(_) => {
@@ -87,7 +94,7 @@ pub fn begin(shared: Arc<Shared>, job: JobId) {
                 let refused = match accept(&shared, &record).await {
                     Ok(request) => {
                         let why = |e: StoreError| Input::CustodyGivenUp { job, why: chain(&e) };
-                        shared.jobs.add(request).await.err().map(why)
+                        shared.jobs.add(vec![request]).await.err().map(why)
                     }
                     Err(Unfit::Here(why)) => Some(Input::CustodyGivenUp { job, why }),
                     Err(Unfit::Anywhere(why)) => Some(Input::CustodyFailed { job, why }),
@@ -155,6 +162,8 @@ async fn accept(shared: &Arc<Shared>, record: &CustodyRecord) -> Result<Request,
             source: handed.source,
             delivers: handed.deliver_as.is_some(),
         }),
+        status: Status::ToDo,
+        past: None,
     })
 }
 

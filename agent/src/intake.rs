@@ -16,7 +16,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::config::HandOver;
-use crate::jobs::{Delivery, Phase, Planned, Request, Stamp, now_ms};
+use crate::jobs::{Delivery, Phase, Planned, Request, Stamp, Status, now_ms};
 use crate::media::plan::{self, PlanHints};
 use crate::media::probe;
 use crate::media::streams::Probe;
@@ -26,7 +26,7 @@ use crate::room::{self, Disk};
 use crate::runtime::Shared;
 use crate::source;
 use crate::worker::chain;
-use crate::{owner, power};
+use crate::{archive, owner, power};
 
 pub use place::container_of;
 use place::{check_output, output_path};
@@ -124,7 +124,7 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
         stamp,
         created_ms: now_ms(),
         updated_ms: now_ms(),
-        phase: if delivery.is_some() { Phase::HandedOver } else { Phase::Planning },
+        phase: Phase::Waiting,
         cancelled: false,
         errors: Vec::new(),
         notes: Vec::new(),
@@ -133,14 +133,12 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
         proof: None,
         hand_over: delivery,
         custody: None,
+        status: Status::ToDo,
+        past: None,
     };
     let id = request.id;
-    let hand_over = request.hand_over.is_some();
-    shared.jobs.add(request).await?;
-    match hand_over {
-        true => owner::hand_over(Arc::clone(shared), id),
-        false => begin(Arc::clone(shared), id, Some(probe)),
-    }
+    shared.jobs.add(vec![request]).await?;
+    archive::admit(shared, Some((id, probe))).await;
     Ok(id)
 }
 
@@ -195,6 +193,9 @@ async fn delivery(
 
 /// Ends a job, whether it has tasks already or not.
 pub async fn cancel(shared: &Arc<Shared>, job: JobId) {
+    if archive::cancel_waiting(shared, job).await {
+        return;
+    }
     shared.jobs.with(job, |entry| entry.token.cancel());
     let planning = shared
         .jobs
@@ -212,10 +213,27 @@ pub async fn cancel(shared: &Arc<Shared>, job: JobId) {
     shared.tell(Input::CancelJob(job)).await;
     // Answered after the cancellation was handled.
     shared.ask(|_, _| ()).await;
+    archive::retire(shared, job).await;
 }
 
-/// Tries a job again that failed or was cancelled; what is committed stays.
+/// Tries a job again that failed or was cancelled; what is committed stays. It begins at once,
+/// however many are open.
 pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
+    let shared = Arc::clone(shared);
+    // To its end, also when the person does not wait for it.
+    let tried = tokio::spawn(async move {
+        archive::take_back_in(&shared, job).await?;
+        let tried = try_again(&shared, job).await;
+        archive::let_go(&shared, job).await;
+        tried
+    });
+    match tried.await {
+        Ok(tried) => tried,
+        Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
+    }
+}
+
+async fn try_again(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
     shared.jobs.renew_token(job);
     let known = shared.ask(move |mesh, _| mesh.jobs().get(job).is_some()).await == Some(true);
     let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else {
@@ -235,6 +253,7 @@ pub async fn retry(shared: &Arc<Shared>, job: JobId) -> Result<(), Refusal> {
     let kept = shared.jobs.change(job, |request| {
         request.errors.clear();
         request.cancelled = false;
+        request.past = None;
         request.phase = if known { Phase::Encoding } else { Phase::Planning };
     });
     kept.await?;
@@ -264,6 +283,7 @@ async fn begin_anew(shared: &Arc<Shared>, request: &Request) -> Result<(), Refus
         request.cancelled = false;
         request.phase = Phase::Planning;
         request.rung = None;
+        request.past = None;
         request.proof = None;
         request.publishing = None;
     });
@@ -277,9 +297,17 @@ async fn is_handed(shared: &Shared, job: JobId) -> bool {
     shared.ask(move |mesh, _| mesh.handovers().get(job).is_some()).await == Some(true)
 }
 
-/// After a start: jobs that had no tasks yet are planned, or told to the core.
+/// After a start: open jobs that had no tasks yet are planned, or told to the core; what is over
+/// leaves; and those that wait get in.
 pub async fn resume(shared: &Arc<Shared>) {
-    for request in shared.jobs.requests() {
+    resume_open(shared).await;
+    archive::retire_leftovers(Arc::clone(shared));
+    archive::admit(shared, None).await;
+    archive::keep_admitting(Arc::clone(shared));
+}
+
+async fn resume_open(shared: &Arc<Shared>) {
+    for request in shared.jobs.open_requests() {
         let job = request.id;
         if request.phase == Phase::Over || request.cancelled {
             continue;
@@ -313,7 +341,6 @@ pub async fn resume(shared: &Arc<Shared>) {
             }
         }
     }
-    source::unlist_unneeded(shared).await;
 }
 
 /// The plan's file is written before the core is told: after a crash between the two, the core
@@ -400,7 +427,9 @@ async fn as_it_is_now(
 
 /// The job ends before it had tasks; the core knows it only when it changes hands.
 pub(crate) async fn not_begun(shared: &Arc<Shared>, job: JobId, error: String) {
-    let custody = shared.jobs.with(job, |entry| entry.request.custody).flatten();
+    let Some(custody) = shared.jobs.with(job, |entry| entry.request.custody) else {
+        return; // it was ended meanwhile
+    };
     if custody.is_some() {
         return shared.tell(Input::CustodyFailed { job, why: error }).await;
     }
@@ -412,6 +441,7 @@ pub(crate) async fn not_begun(shared: &Arc<Shared>, job: JobId, error: String) {
         warn!(%job, "its failure cannot be saved: {}", chain(&e));
     }
     shared.tell(Input::FailJob { job, errors: vec![error] }).await;
+    archive::retire(shared, job).await;
 }
 
 pub(crate) async fn make_plan(
@@ -482,6 +512,11 @@ async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
     });
     if let Err(e) = changed.await {
         warn!(%job, "its phase cannot be saved: {}", chain(&e));
+    }
+    // Nobody tells the core of a job that has left.
+    let _turn = shared.jobs.turn().await;
+    if !shared.jobs.is_open(job) {
+        return;
     }
     if let Some(custody) = request.custody {
         let source = custody.source; // it lies in the store

@@ -1,6 +1,7 @@
 //! The dmc agent as a library: thin IO around the pure state machine of `dmc-protocol`.
 
 pub mod agent;
+pub mod archive;
 pub mod config;
 pub mod custody;
 pub mod discovery;

@@ -29,7 +29,6 @@ use code::Invite;
 use door::Door;
 
 const SCHEMA: u16 = 1;
-const PAGE: usize = 1_000;
 /// Changes that the loop has not heard of yet.
 const CHANGES: usize = 64;
 /// Agents on the link that are remembered although they are no members.
@@ -438,16 +437,11 @@ fn key_of(claim: &Claim) -> Vec<u8> {
 
 fn load(kv: &Kv) -> Result<Roster, MembersError> {
     let mut roster = Roster::default();
-    let mut from: Option<Vec<u8>> = None;
-    loop {
-        let page = kv.scan(Table::Roster, &[], from.as_deref(), PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(roster) };
-        from = Some(last.clone());
-        for (_, value) in page {
-            // Checked again: the disk is not trusted with who may command this machine.
-            if let Err(e) = roster.insert(decode(SCHEMA, &value)?) {
-                warn!("a fact of the roster is left out: {e}");
-            }
+    for entry in kv.each(Table::Roster, &[]) {
+        // Checked again: the disk is not trusted with who may command this machine.
+        if let Err(e) = roster.insert(decode(SCHEMA, &entry?.1)?) {
+            warn!("a fact of the roster is left out: {e}");
         }
     }
+    Ok(roster)
 }

@@ -17,6 +17,7 @@ use dmc_protocol::message::TaskResult;
 use dmc_store::{Import, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use crate::archive;
 use crate::jobs::{Phase, Planned};
 use crate::media::plan::Plan;
 use crate::media::run::Tools;
@@ -201,6 +202,12 @@ pub fn drop_result(shared: Arc<Shared>, task: TaskId, result: TaskResult) {
     tasks.spawn_blocking(move || release_result(&shared, task, result));
 }
 
+/// The task whose fetched result a holder of that form pins.
+pub fn task_of_part(holder: &str) -> Option<TaskId> {
+    let (job, index) = holder.strip_prefix("part-")?.split_once('-')?;
+    Some(TaskId { job: job.parse().ok()?, index: index.parse().ok()? })
+}
+
 fn release_result(shared: &Shared, task: TaskId, result: TaskResult) {
     let holder = part_holder(task);
     release(shared, result.media, &holder);
@@ -214,6 +221,7 @@ pub fn job_over(shared: Arc<Shared>, job: JobId) {
     tasks.spawn(async move {
         let _ = shared.jobs.change(job, |request| request.phase = Phase::Over).await;
         shared.jobs.unload(job);
+        archive::retire(&shared, job).await;
         source::unlist_unneeded(&shared).await;
     });
 }

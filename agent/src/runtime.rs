@@ -428,6 +428,8 @@ impl Runtime {
             match output {
                 Output::Save(record) => state::save(&mut batch, record)?,
                 Output::Erase(key) => state::erase(&mut batch, *key),
+                Output::Shelve(record) => state::shelve(&mut batch, record)?,
+                Output::Unshelve(record) => state::unshelve(&mut batch, record)?,
                 _ => {}
             }
             if batch.bytes() > COMMIT_BYTES && !self.commit(std::mem::take(&mut batch)).await? {
@@ -462,7 +464,9 @@ impl Runtime {
 
 async fn effect(shared: Arc<Shared>, output: Output) {
     match output {
-        Output::Save(_) | Output::Erase(_) | Output::NeedIds => {} // done
+        // Done.
+        Output::Save(_) | Output::Erase(_) | Output::Shelve(_) | Output::Unshelve(_) => {}
+        Output::NeedIds => {}
         Output::Send { to, message } => shared.net.send(to, message).await,
         Output::Changed(job) => debug!(%job, "changed"),
         Output::Cut(task) => owner::cut(shared, task),

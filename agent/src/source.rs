@@ -14,9 +14,12 @@ use dmc_protocol::record::JobState;
 use dmc_store::{Blobs, Manifest, StoreError};
 use tracing::{info, warn};
 
-use crate::jobs::Stamp;
+use crate::jobs::{Request, Stamp, Status};
 use crate::runtime::Shared;
 use crate::worker::chain;
+
+/// Jobs of each way to end without a result whose sources stay listed.
+const LATELY: usize = 64;
 
 /// Fails, with words for people, when the source of a job is not what it was when the job was
 /// planned, or cannot be read.
@@ -171,8 +174,8 @@ fn add(shared: &Shared, path: &Path) -> Result<BlobRef, StoreError> {
     Ok(blob)
 }
 
-/// Peers may no longer fetch the sources that only jobs needed which are done. A failed or
-/// cancelled job keeps its own until it is removed: it may be tried again.
+/// Peers may no longer fetch the sources that only jobs needed which are over. The last ones that
+/// failed or were cancelled keep theirs: they may be tried again, and need not be hashed again then.
 ///
 /// This looks at what there is, not at what just happened: a crash may have come between the end of
 /// a job and what follows from it, and a source may be listed after its job was over.
@@ -197,7 +200,7 @@ pub async fn unlist_unneeded(shared: &Arc<Shared>) {
         if listed.is_empty() {
             return;
         }
-        let requests = shared.jobs.requests().into_iter();
+        let requests = shared.jobs.open_requests().into_iter().chain(lately_ended(&shared));
         let wanted = requests.filter(|request| !done.contains(&request.id));
         let wanted: BTreeSet<PathBuf> = wanted
             .map(|request| std::fs::canonicalize(&request.input.0).unwrap_or(request.input.0))
@@ -214,6 +217,14 @@ pub async fn unlist_unneeded(shared: &Arc<Shared>) {
     if let Err(stopped) = unlisted.await {
         std::panic::resume_unwind(stopped.into_panic());
     }
+}
+
+fn lately_ended(shared: &Shared) -> Vec<Request> {
+    let ended = [Status::FinishedWithErrors, Status::Cancelled].map(|status| {
+        let page = shared.jobs.page(Some(status), None, LATELY);
+        page.inspect_err(|e| warn!("ended jobs cannot be read: {}", chain(e))).unwrap_or_default()
+    });
+    ended.into_iter().flatten().collect()
 }
 
 /// A peer asked for a part of a source, and it is not there any more as it was.

@@ -1,8 +1,9 @@
 //! The state machine of one agent, as owner and as worker.
 //!
-//! **Contract of [`Mesh::handle`]:** outputs are in order; an [`Output::Save`] or
-//! [`Output::Erase`] is durable before a later output of another kind is acted on, and neighbouring
-//! saves and erases ([`Output::Changed`] may stand between) become durable together. Time,
+//! **Contract of [`Mesh::handle`]:** outputs are in order; what changes records ([`Output::Save`],
+//! [`Output::Erase`], [`Output::Shelve`], [`Output::Unshelve`]) is durable before a later output of
+//! another kind is acted on, and neighbours of that kind ([`Output::Changed`] may stand between)
+//! become durable together. Time,
 //! attempt ids and everything random arrive inside inputs; all maps are ordered; the same inputs
 //! give the same outputs. The core never waits: long work (cut, fetch, encode, verify, join) is an
 //! output that the runtime starts and whose end comes back as an input.
@@ -12,7 +13,8 @@
 //! when it would be done, [`hedge`] second attempts at stragglers, [`offers`]
 //! who hears of work, [`fairness`] whose turn it is at a worker,
 //! [`reconcile`] what two agents tell each other when they meet again, [`handover`] whole jobs
-//! that this agent gave away, [`custody`] those that it keeps for others.
+//! that this agent gave away, [`custody`] those that it keeps for others, [`shelf`] those that are over
+//! and leave the memory.
 
 pub mod custody;
 mod evict;
@@ -26,6 +28,7 @@ mod offers;
 pub mod peers;
 pub mod placement;
 pub mod reconcile;
+pub mod shelf;
 pub mod work;
 
 use std::collections::VecDeque;
@@ -127,6 +130,10 @@ pub enum Input {
     RetryJob(JobId),
     /// Owner: a person removes a job that is over from the list.
     RemoveJob(JobId),
+    /// Owner: the job is over, and what people see of it is durable elsewhere: it leaves the memory.
+    ShelveJob(JobId),
+    /// Owner: a job from the shelf is wanted again; its records, the job before its tasks.
+    UnshelveJob(Vec<Record>),
     /// Owner: the piece asked for by [`Output::Cut`] is a blob.
     PieceReady {
         /// The task.
@@ -252,6 +259,10 @@ pub enum Output {
     Save(Record),
     /// Forget this durably before any later `Send`.
     Erase(RecordKey),
+    /// Keep this durably apart from what [`Input::Restore`] brings, and no longer there.
+    Shelve(Record),
+    /// The other way: from the shelf to what [`Input::Restore`] brings.
+    Unshelve(Record),
     /// Say this to a connected peer. A peer that is gone by then is no error.
     Send {
         /// To whom; never this agent itself.
@@ -404,6 +415,13 @@ pub struct Mesh {
     custody: Custody,
 }
 
+impl Output {
+    /// Whether it changes what is durable.
+    pub fn is_record(&self) -> bool {
+        matches!(self, Output::Save(_) | Output::Erase(_) | Output::Shelve(_) | Output::Unshelve(_))
+    }
+}
+
 impl Mesh {
     /// An agent that knows nothing yet.
     pub fn new(me: AgentId, config: Config) -> Mesh {
@@ -489,6 +507,8 @@ impl Mesh {
             Input::FailJob { job, errors } => self.on_fail_job(job, errors, out),
             Input::RetryJob(job) => self.on_retry_job(now, job, out),
             Input::RemoveJob(job) => self.on_remove_job(job, out),
+            Input::ShelveJob(job) => self.on_shelve_job(job, out),
+            Input::UnshelveJob(records) => self.on_unshelve_job(now, records, out),
             Input::PieceReady { task, blob } => self.on_piece_ready(task, blob, out),
             Input::ResultGood { attempt, task } => self.on_result_good(attempt, task, out),
             Input::ResultBad { attempt, task, failure } => {

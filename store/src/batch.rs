@@ -41,6 +41,46 @@ pub enum Table {
     Handed = 12,
     /// Jobs of other agents that are kept here.
     Custody = 13,
+    /// Requests by status, then by id: the ids are in the order of time.
+    ByStatus = 14,
+    /// Requests by the end of their id.
+    ByEnd = 15,
+    /// Requests that are not over: those that are open, and those that wait for their turn.
+    Queue = 16,
+    /// Who did what of a job that is over.
+    History = 17,
+    /// Records of jobs that are over and may be tried again. No start reads them.
+    Shelf = 18,
+}
+
+/// What happens to a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// It gets this value.
+    Put(Vec<u8>),
+    /// It goes.
+    Delete,
+    /// Its number changes by so much.
+    Add(i64),
+}
+
+impl Write {
+    fn bytes(&self) -> usize {
+        match self {
+            Write::Put(value) => value.len(),
+            Write::Delete => 0,
+            Write::Add(_) => NUMBER_BYTES,
+        }
+    }
+}
+
+/// Length of a number that [`Batch::add`] keeps.
+const NUMBER_BYTES: usize = 8;
+
+/// The value of a number's key; one that is not there is zero.
+pub(crate) fn read_number(value: Option<&[u8]>) -> i64 {
+    let bytes = value.and_then(|value| <[u8; NUMBER_BYTES]>::try_from(value).ok());
+    bytes.map_or(0, i64::from_be_bytes)
 }
 
 /// A key as the database has it: the table's number, then the key.
@@ -54,7 +94,7 @@ pub(crate) fn stored_key(table: Table, key: &[u8]) -> Vec<u8> {
 /// Writes that become durable together or not at all. A later write to a key wins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    writes: Vec<(Vec<u8>, Write)>,
 }
 
 impl Batch {
@@ -65,12 +105,18 @@ impl Batch {
 
     /// Sets `key` to `value`.
     pub fn put(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
-        self.writes.push((stored_key(table, key), Some(value)));
+        self.writes.push((stored_key(table, key), Write::Put(value)));
     }
 
     /// Removes `key`; no error when it is not there.
     pub fn delete(&mut self, table: Table, key: &[u8]) {
-        self.writes.push((stored_key(table, key), None));
+        self.writes.push((stored_key(table, key), Write::Delete));
+    }
+
+    /// Changes the number at `key`. The one thread that writes does the sum, so many callers may
+    /// count at the same time, and a batch that fails counts nothing.
+    pub fn add(&mut self, table: Table, key: &[u8], difference: i64) {
+        self.writes.push((stored_key(table, key), Write::Add(difference)));
     }
 
     /// Adds the writes of `other` after its own.
@@ -85,18 +131,18 @@ impl Batch {
 
     /// Bytes of all keys and values.
     pub fn bytes(&self) -> usize {
-        self.writes.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, Vec::len)).sum()
+        self.writes.iter().map(|(key, write)| key.len() + write.bytes()).sum()
     }
 
-    pub(crate) fn into_writes(self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    pub(crate) fn into_writes(self) -> Vec<(Vec<u8>, Write)> {
         self.writes
     }
 
     /// Refuses what the database could not hold durably.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        for (key, value) in &self.writes {
+        for (key, write) in &self.writes {
             within("key", key.len(), KEY_BYTES_MAX + 1)?;
-            within("value", value.as_ref().map_or(0, Vec::len), VALUE_BYTES_MAX)?;
+            within("value", write.bytes(), VALUE_BYTES_MAX)?;
         }
         within("batch", self.bytes(), BATCH_BYTES_MAX)
     }

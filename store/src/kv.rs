@@ -6,6 +6,7 @@
 //! by the first byte of the key, because only a batch on one tree is atomic.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
 use std::future::Future;
@@ -16,25 +17,32 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::batch::{Batch, Table, stored_key};
+use crate::batch::{Batch, Table, Write, read_number, stored_key};
 use crate::error::{StoreError, is_disk_full};
 use crate::files::{self, DirLock};
 use crate::memory::MemoryKv;
 
 /// Layout of the database as a whole; the records have schema versions of their own.
-const FORMAT: u16 = 1;
+/// 2: jobs that are over are no longer where a start reads, and requests have indexes.
+const FORMAT: u16 = 2;
 /// Where [`FORMAT`] is kept: a first byte that no table uses.
 const FORMAT_KEY: &[u8] = b"\xffformat";
 /// Most entries that one scan returns.
 pub const SCAN_LIMIT_MAX: usize = 10_000;
+/// Entries that [`Kv::each`] reads at a time.
+const PAGE: usize = 1_000;
 /// Batches that may wait for the writer before callers wait.
 const QUEUE_BATCHES: usize = 1024;
 /// A group ends at this size, so that a bulk load is flushed on the way and memory stays small.
 const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Longest wait for callers that will ask again.
+const LINGER: Duration = Duration::from_millis(2);
+/// See [`Writer::let_garbage_go`].
+const READS_A_WRITE: usize = 1;
 const CACHE_BYTES: u64 = 16 << 20;
 /// Sled writes any page above a quarter of a segment to a file that it never syncs. A page holds
 /// about 20 records, so this size and [`crate::VALUE_BYTES_MAX`] together keep every page in the log.
@@ -106,6 +114,56 @@ impl Kv {
         }
     }
 
+    /// [`Kv::scan`] from the other end: the last key first. Pass the last key that was returned as
+    /// `before` for the next page.
+    pub fn scan_back(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        before: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let prefix = stored_key(table, prefix);
+        let end = after_all(&prefix);
+        let end = match before.map(|key| stored_key(table, key)) {
+            Some(key) if key < end => key,
+            _ => end,
+        };
+        let limit = limit.min(SCAN_LIMIT_MAX);
+        match &*self.0 {
+            Backend::Disk(disk) => disk.scan_back(&prefix, end, limit),
+            Backend::Memory(memory) => Ok(memory.scan_back(&prefix, end, limit)),
+        }
+    }
+
+    /// Every entry whose key begins with `prefix`, in key order, read page by page: entries that
+    /// come or go meanwhile may be seen or not. Ends after an error.
+    pub fn each(
+        &self,
+        table: Table,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<Entry, StoreError>> + use<> {
+        let (kv, prefix) = (self.clone(), prefix.to_vec());
+        let mut next = Some(None::<Vec<u8>>);
+        let pages = std::iter::from_fn(move || {
+            let from = next.take()?;
+            let page = kv.scan(table, &prefix, from.as_deref(), PAGE);
+            if let Ok(entries) = &page {
+                next = entries.last().map(|(key, _)| Some(key.clone()));
+            }
+            Some(page)
+        });
+        pages.flat_map(|page| match page {
+            Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(e) => vec![Err(e)],
+        })
+    }
+
+    /// The number that [`Batch::add`] keeps at `key`.
+    pub fn number(&self, table: Table, key: &[u8]) -> Result<i64, StoreError> {
+        Ok(read_number(self.get(table, key)?.as_deref()))
+    }
+
     /// Makes all of `batch` durable, or none of it.
     ///
     /// The batch is queued by this call, in the order of calls; the future only waits for the
@@ -156,6 +214,16 @@ impl Kv {
     }
 }
 
+/// The first key after all that begin with `prefix`. No table has the number 255.
+fn after_all(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while end.pop_if(|byte| *byte == u8::MAX).is_some() {}
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
 type Ack = oneshot::Receiver<Result<(), StoreError>>;
 type Queued = (Option<Request>, Ack);
 
@@ -190,7 +258,8 @@ impl Disk {
 
         let (sender, requests) = mpsc::channel(QUEUE_BATCHES);
         let log = durable.then_some(log);
-        let mut writer = Writer { dir: dir.to_owned(), db: db.clone(), log, failed: false };
+        let mut writer =
+            Writer { dir: dir.to_owned(), db: db.clone(), log, failed: false, last_group: 0 };
         let writer = thread::Builder::new()
             .name("dmc-store-writer".to_owned())
             .spawn(move || writer.run(requests))
@@ -216,6 +285,20 @@ impl Disk {
             if !key.starts_with(prefix) {
                 break;
             }
+            entries.push((key[1..].to_vec(), value.to_vec()));
+        }
+        Ok(entries)
+    }
+
+    fn scan_back(
+        &self,
+        prefix: &[u8],
+        end: Vec<u8>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = Vec::new();
+        for entry in self.db.range(prefix.to_vec()..end).rev().take(limit) {
+            let (key, value) = entry.map_err(|e| database("read", &self.dir, e))?;
             entries.push((key[1..].to_vec(), value.to_vec()));
         }
         Ok(entries)
@@ -249,21 +332,41 @@ struct Writer {
     /// After a failed write or sync the kernel may have dropped dirty pages, so that a later sync
     /// that succeeds proves nothing: no more commits are acknowledged.
     failed: bool,
+    /// Batches that the last sync made durable.
+    last_group: usize,
 }
 
 impl Writer {
     fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
-            let mut bytes = first.batch.bytes();
-            let mut group = vec![first];
-            while bytes < GROUP_BYTES_MAX
-                && let Ok(next) = requests.try_recv()
-            {
-                bytes += next.batch.bytes();
-                group.push(next);
-            }
+            let group = self.gather(first, &mut requests);
+            self.last_group = group.len();
             self.commit_group(group);
         }
+    }
+
+    /// What one sync makes durable. Callers that were answered a moment ago are about to ask again:
+    /// as many as came the last time are waited for, for less time than a sync takes. One that calls
+    /// alone never waits.
+    fn gather(&self, first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+        let until = Instant::now() + LINGER;
+        let mut bytes = first.batch.bytes();
+        let mut group = vec![first];
+        while bytes < GROUP_BYTES_MAX {
+            match requests.try_recv() {
+                Ok(next) => {
+                    bytes += next.batch.bytes();
+                    group.push(next);
+                }
+                Err(mpsc::error::TryRecvError::Empty)
+                    if group.len() < self.last_group && Instant::now() < until =>
+                {
+                    thread::sleep(LINGER / 20);
+                }
+                Err(_) => break,
+            }
+        }
+        group
     }
 
     fn commit_group(&mut self, group: Vec<Request>) {
@@ -297,17 +400,42 @@ impl Writer {
     fn write_and_sync(&self, batches: Vec<Batch>) -> Result<(), Failure> {
         for batch in batches {
             let mut writes = sled::Batch::default();
-            for (key, value) in batch.into_writes() {
-                match value {
-                    Some(value) => writes.insert(key, value),
-                    None => writes.remove(key),
+            let mut numbers = BTreeMap::new();
+            let mut count = 0;
+            for (key, write) in batch.into_writes() {
+                count += 1;
+                match write {
+                    Write::Put(value) => writes.insert(key, value),
+                    Write::Delete => writes.remove(key),
+                    Write::Add(difference) => {
+                        let sum: &mut i64 = numbers.entry(key).or_default();
+                        *sum = sum.saturating_add(difference);
+                    }
                 }
             }
+            for (key, difference) in numbers {
+                let before = self.db.get(&key).map_err(Failure::from_sled)?;
+                let sum = read_number(before.as_deref()).saturating_add(difference);
+                writes.insert(key, &sum.to_be_bytes());
+            }
             self.db.apply_batch(writes).map_err(Failure::from_sled)?;
+            self.let_garbage_go(count)?;
         }
         self.db.flush().map_err(Failure::from_sled)?;
         let Some(log) = &self.log else { return Ok(()) };
         log.sync_all().map_err(|e| Failure::from_sled(sled::Error::Io(e)))
+    }
+}
+
+impl Writer {
+    /// Sled gives the pages that its writes replaced back only at every 128th entry into it, 512 of
+    /// them at a time, and a batch of any size is one entry: without these reads, of a page that is
+    /// always in memory, a bulk load of a million jobs took 7 GB.
+    fn let_garbage_go(&self, writes: usize) -> Result<(), Failure> {
+        for _ in 0..writes.saturating_mul(READS_A_WRITE) {
+            self.db.get(FORMAT_KEY).map_err(Failure::from_sled)?;
+        }
+        Ok(())
     }
 }
 
@@ -374,6 +502,10 @@ fn check_format(db: &sled::Db, dir: &Path) -> Result<(), StoreError> {
     let found = <[u8; 2]>::try_from(&*bytes).map(u16::from_le_bytes).unwrap_or(u16::MAX);
     if found > FORMAT {
         return Err(StoreError::NewerStore { path: dir.to_owned(), found, known: FORMAT });
+    }
+    if found < FORMAT {
+        // Before anything of the new layout is written: an older program refuses it from here on.
+        db.insert(FORMAT_KEY, &FORMAT.to_le_bytes()).map_err(|e| database("write", dir, e))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::RwLock;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Write, read_number};
 use crate::files::{read, write};
 use crate::kv::Entry;
 
@@ -27,12 +27,26 @@ impl MemoryKv {
             .collect()
     }
 
+    pub(crate) fn scan_back(&self, prefix: &[u8], end: Vec<u8>, limit: usize) -> Vec<Entry> {
+        let range = (Bound::Unbounded, Bound::Excluded(end));
+        let entries = read(&self.entries);
+        let back = entries.range::<Vec<u8>, _>(range).rev().take(limit);
+        back.take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key[1..].to_vec(), value.clone()))
+            .collect()
+    }
+
     pub(crate) fn apply(&self, batch: Batch) {
         let mut entries = write(&self.entries);
-        for (key, value) in batch.into_writes() {
-            match value {
-                Some(value) => entries.insert(key, value),
-                None => entries.remove(&key),
+        for (key, write) in batch.into_writes() {
+            match write {
+                Write::Put(value) => entries.insert(key, value),
+                Write::Delete => entries.remove(&key),
+                Write::Add(difference) => {
+                    let before = read_number(entries.get(&key).map(Vec::as_slice));
+                    let sum = before.saturating_add(difference);
+                    entries.insert(key, sum.to_be_bytes().to_vec())
+                }
             };
         }
     }

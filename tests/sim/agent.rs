@@ -1,9 +1,10 @@
 //! One agent: the state machine and everything around it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dmc_protocol::id::TaskId;
+use dmc_protocol::id::{JobId, TaskId};
 use dmc_protocol::mesh::{Input, Mesh, Output};
+use dmc_protocol::record::{JobState, Record};
 use dmc_protocol::time::Time;
 
 use crate::executor::Io;
@@ -55,6 +56,15 @@ pub struct Sleep {
     pub backlog: Vec<Event>,
 }
 
+/// What an agent keeps of a job of its own that is over.
+#[derive(Debug)]
+pub struct Past {
+    /// How it ended.
+    pub state: JobState,
+    /// Its records at that time.
+    pub records: Vec<Record>,
+}
+
 /// One agent. An honest one has a `mesh` while it runs; a liar has a `liar`.
 #[derive(Debug)]
 pub struct Agent {
@@ -68,6 +78,10 @@ pub struct Agent {
     pub clock: Clock,
     /// Its records, as they are durable.
     pub disk: Disk,
+    /// Records of jobs that are over and may be tried again: no start reads them.
+    pub shelf: Disk,
+    /// What is kept of its own jobs that left the memory.
+    pub past: BTreeMap<JobId, Past>,
     /// Its long work and its files.
     pub io: Io,
     /// Inputs that wait for a commit.
@@ -103,6 +117,8 @@ impl Agent {
             boot: 0,
             clock: Clock::default(),
             disk: Disk::new(),
+            shelf: Disk::new(),
+            past: BTreeMap::new(),
             io: Io::default(),
             inbox: VecDeque::new(),
             group: None,
@@ -116,6 +132,21 @@ impl Agent {
             redone: BTreeSet::new(),
             habits,
         }
+    }
+
+    /// What is on its disk, the shelf included.
+    pub fn records(&self) -> Disk {
+        let mut records = self.shelf.clone();
+        records.extend(self.disk.iter().map(|(key, record)| (*key, record.clone())));
+        records
+    }
+
+    /// The same, and what is kept of jobs that cannot be tried again.
+    pub fn records_ever(&self) -> Disk {
+        let past = self.past.values().flat_map(|past| &past.records);
+        let mut records: Disk = past.map(|record| (record.key(), record.clone())).collect();
+        records.append(&mut self.records());
+        records
     }
 
     /// Whether it runs.

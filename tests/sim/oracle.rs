@@ -298,6 +298,10 @@ impl Oracle {
             }
             self.fail(format!("{me} still holds {:?} ({:?})", held.record.attempt, held.stage));
         }
+        let over = mesh.jobs().iter().filter(|job| job.record.state.is_over());
+        for job in over.filter(|job| mesh.is_at_rest(job.record.id)) {
+            self.fail(format!("{me} has {} in memory, which is over", job.record.id));
+        }
         for kept in mesh.custody().iter().filter(|kept| !excused.contains(&kept.record.from)) {
             self.fail(format!("{me} still keeps {} ({:?})", kept.record.id, kept.record.state));
         }

@@ -25,6 +25,8 @@ use crate::oracle::Oracle;
 use crate::rng::Rng;
 
 const TICK_MS: u64 = 1_000;
+/// After a start, and when a commit is under way, it is looked so much later whether a job is over.
+const RETIRE_AGAIN_MS: u64 = 100;
 /// How long after the last job messages may still tidy up.
 const TIDY_MS: u64 = 150_000;
 /// Most runs end when all is tidy, but no sooner than so long after the last job.
@@ -45,6 +47,8 @@ pub(crate) enum Event {
     AddJob { at: usize, boot: u64 },
     /// The agent's source is hashed.
     SourceReady { at: usize, boot: u64 },
+    /// The agent's job leaves its memory, if it is over.
+    Retire { at: usize, boot: u64 },
     /// A message arrives.
     Deliver { from: usize, to: usize, epoch: u64, message: Box<Message> },
     /// Long work ends, or wants to be looked at.
@@ -296,6 +300,7 @@ impl World {
                 let (job, blob) = (fixture::job_id(at), fixture::source(at));
                 self.give(at, Input::SourceReady { job, blob });
             }
+            Event::Retire { at, boot } if self.is_now(at, boot) => self.retire(at, boot),
             Event::Deliver { from, to, epoch, message }
                 if self.network.carries(from, to, epoch) =>
             {
@@ -358,6 +363,7 @@ impl World {
             self.after(300, Event::AddJob { at, boot });
             self.after(2_000, Event::SourceReady { at, boot });
         }
+        self.after(RETIRE_AGAIN_MS, Event::Retire { at, boot });
         self.connect_all(at);
     }
 
@@ -383,6 +389,7 @@ fn sleeper(event: &Event) -> Option<usize> {
         Event::Tick { at, .. }
         | Event::AddJob { at, .. }
         | Event::SourceReady { at, .. }
+        | Event::Retire { at, .. }
         | Event::WorkEnds { at, .. }
         | Event::Progress { at, .. }
         | Event::Committed { at, .. }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dmc_agent::config::Door;
+use dmc_agent::jobs::Status;
 use dmc_protocol::media::{Codec, Container, EncoderSpeed};
 
 /// When to use colours.
@@ -173,8 +174,16 @@ pub(crate) struct ConvertArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
-    /// All jobs.
-    List,
+    /// The newest jobs.
+    List {
+        /// Only those of one status: to_do, in_progress, finished_successful,
+        /// finished_with_errors or cancelled.
+        #[arg(long)]
+        status: Option<Status>,
+        /// At most so many; 0 lists all.
+        #[arg(long, value_name = "N", default_value_t = super::jobs::LIST_MAX)]
+        limit: usize,
+    },
     /// One job with its tasks and attempts.
     Show { id: String },
     /// End a job.

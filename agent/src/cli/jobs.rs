@@ -3,13 +3,21 @@
 use dmc_agent::http::views::{JobView, TaskView};
 use serde_json::json;
 
+use dmc_agent::jobs::Status;
+
 use super::args::JobsCommand;
 use super::client::Client;
 use super::{End, show};
 
+/// Jobs that are listed when nothing else is asked for.
+pub(crate) const LIST_MAX: usize = 1_000;
+/// Jobs that are asked for at a time.
+const PAGE: usize = 500;
+
 pub(crate) async fn run(client: &Client, command: Option<JobsCommand>) -> anyhow::Result<End> {
-    let (id, what) = match command.unwrap_or(JobsCommand::List) {
-        JobsCommand::List => return list(client).await,
+    let all = JobsCommand::List { status: None, limit: LIST_MAX };
+    let (id, what) = match command.unwrap_or(all) {
+        JobsCommand::List { status, limit } => return list(client, status, limit).await,
         JobsCommand::Show { id } => return self::show(client, &id).await,
         JobsCommand::Remove { id } => {
             client.delete(&format!("/jobs/{}", whole_id(client, &id).await?)).await?;
@@ -31,23 +39,49 @@ pub(crate) async fn run(client: &Client, command: Option<JobsCommand>) -> anyhow
 
 /// People may write the end or the beginning of an id, as far as it is unique.
 pub(crate) async fn whole_id(client: &Client, part: &str) -> anyhow::Result<String> {
-    let jobs: Vec<JobView> = client.get("/jobs").await?;
-    let fits = |job: &&JobView| job.id.starts_with(part) || job.id.ends_with(part);
-    let mut found = jobs.iter().filter(fits);
-    match (found.next(), found.next(), part.len() >= 4) {
-        (Some(job), None, true) => Ok(job.id.clone()),
-        (Some(_), Some(_), true) => {
-            anyhow::bail!("several jobs fit `{part}`; write more of the id")
-        }
-        _ => anyhow::bail!("there is no job {part}; `dmc jobs` lists the jobs of this agent"),
+    let mut jobs: Vec<JobView> = Vec::new();
+    // What is no part of an id is no part of a path either.
+    if part.len() >= 4 && part.chars().all(|c| c == '-' || c.is_ascii_hexdigit()) {
+        jobs = client.get(&format!("/jobs?id={part}&limit=2")).await?;
+    }
+    match &jobs[..] {
+        [job] => Ok(job.id.clone()),
+        [] => anyhow::bail!("there is no job {part}; `dmc jobs` lists the jobs of this agent"),
+        _ => anyhow::bail!("several jobs fit `{part}`; write more of the id"),
     }
 }
 
-async fn list(client: &Client) -> anyhow::Result<End> {
-    let jobs: Vec<JobView> = client.get("/jobs").await?;
+/// The newest jobs, at most so many (0: all), the oldest of them first.
+async fn newest(
+    client: &Client,
+    status: Option<Status>,
+    limit: usize,
+) -> anyhow::Result<Vec<JobView>> {
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
+    let mut jobs: Vec<JobView> = Vec::new();
+    while jobs.len() < limit {
+        let cursor = jobs.last().map(|job| format!("&cursor={}", job.id)).unwrap_or_default();
+        let page = (limit - jobs.len()).min(PAGE);
+        let path = format!("/jobs?limit={page}{status}{cursor}");
+        let page: Vec<JobView> = client.get(&path).await?;
+        if page.is_empty() {
+            break;
+        }
+        jobs.extend(page);
+    }
+    jobs.reverse();
+    Ok(jobs)
+}
+
+async fn list(client: &Client, status: Option<Status>, limit: usize) -> anyhow::Result<End> {
+    let jobs = newest(client, status, limit).await?;
     if client.json {
         show::json(&jobs);
         return Ok(End::Done);
+    }
+    if jobs.len() == limit {
+        show::note(&format!("the newest {limit} jobs; `--limit 0` lists all"));
     }
     let rows = jobs.iter().map(|job| {
         vec![

@@ -60,7 +60,9 @@ fn print(client: &Client, status: &StatusView) {
     line("peers", format!("{} connected", status.peers));
     let paused = if status.paused { ", paused" } else { "" };
     line("work", format!("{} of {} slots busy{paused}", status.running, status.slots));
-    line("jobs", format!("{} active", status.jobs_active));
+    let counts = status.jobs.iter().filter(|(_, count)| **count > 0);
+    let counts: String = counts.map(|(word, count)| format!(", {count} {word}")).collect();
+    line("jobs", format!("{} active{counts}", status.jobs_active));
     line("free disk", show::bytes(status.free_disk_bytes));
     for kept in &status.kept {
         let (name, size) = (show::clean(&kept.owner_name), show::bytes(kept.bytes));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -11,16 +11,23 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use dmc_protocol::id::JobId;
 use dmc_protocol::mesh::Input;
+use serde::Deserialize;
 
 use super::gather;
 use super::guard::{self, Guard};
 use super::problem::{self, Problem};
 use super::views::{JobView, PeerView, StatusView};
 use crate::intake::{self, Refusal, Wish};
+use crate::jobs::Status;
 use crate::runtime::Shared;
 use crate::source;
 
 type Agent = State<Arc<Shared>>;
+
+/// Jobs of a page when nothing else is asked for.
+const PAGE: usize = 50;
+/// Most jobs of a page.
+const PAGE_MAX: usize = 1_000;
 
 pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
     Router::new()
@@ -52,8 +59,40 @@ async fn peers(State(shared): Agent) -> Result<Json<Vec<PeerView>>, Problem> {
     Ok(Json(gather::peers(&shared).await.ok_or_else(stopping)?))
 }
 
-async fn list_jobs(State(shared): Agent) -> Result<Json<Vec<JobView>>, Problem> {
-    Ok(Json(gather::jobs(&shared).await.ok_or_else(stopping)?))
+/// Which jobs are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    /// Those of one status.
+    status: Option<String>,
+    /// Those before this one: the last id of the page before.
+    cursor: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+    /// Those whose id begins or ends so; nothing else counts then.
+    id: Option<String>,
+}
+
+/// A page of jobs, the newest first. A page that is empty is the end.
+async fn list_jobs(
+    State(shared): Agent,
+    Query(which): Query<Which>,
+) -> Result<Json<Vec<JobView>>, Problem> {
+    let limit = which.limit.unwrap_or(PAGE).min(PAGE_MAX);
+    let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let status = which.status.map(|word| word.parse::<Status>()).transpose();
+    let status = status.map_err(|e| wrong(e.to_string()))?;
+    let cursor = which.cursor.map(|id| id.parse::<JobId>()).transpose();
+    let before = cursor.map_err(|e| wrong(e.to_string()))?;
+    let page = match which.id {
+        Some(part) => shared.jobs.find(&part, limit).and_then(|ids| {
+            let requests = ids.into_iter().map(|id| shared.jobs.request(id));
+            requests.filter_map(Result::transpose).collect()
+        }),
+        None => shared.jobs.page(status, before, limit),
+    };
+    let page = page.map_err(|e| Problem::from(Refusal::Store(e)))?;
+    Ok(Json(gather::jobs(&shared, page).await.ok_or_else(stopping)?))
 }
 
 fn read_id(text: &str) -> Result<JobId, Problem> {
@@ -127,7 +166,10 @@ async fn remove_job(State(shared): Agent, Path(id): Path<String>) -> Result<Stat
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     let id = read_id(&id)?;
+    let _turn = shared.jobs.turn().await;
     shared.tell(Input::RemoveJob(id)).await;
+    // What it erases is erased before the request goes.
+    shared.ask(|_, _| ()).await;
     shared.jobs.remove(id).await.map_err(|e| Problem::from(Refusal::Store(e)))?;
     source::unlist_unneeded(&shared).await;
     Ok(StatusCode::NO_CONTENT)

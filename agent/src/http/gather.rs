@@ -10,10 +10,13 @@ use dmc_protocol::mesh::peers::{Peer, PeerState};
 use dmc_protocol::mesh::work::Stage;
 use dmc_protocol::record::JobState;
 use dmc_protocol::time::Time;
+use tracing::warn;
 
-use crate::jobs::{Phase, Request};
+use crate::jobs::past::Past;
+use crate::jobs::{Phase, Request, Status};
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
+use crate::worker::chain;
 
 use super::handed::{self, HandedView};
 use super::held;
@@ -24,6 +27,9 @@ use super::views::{
 /// Why this agent does not bid.
 const NO_ROOM: &str = "waiting for room: a task did not fit on this disk, so nothing is taken on \
                        for now";
+
+/// Why a job is not begun.
+const OTHERS_FIRST: &str = "other jobs go first";
 
 /// A moment as RFC 3339 text.
 fn rfc3339(ms: i64) -> String {
@@ -41,6 +47,9 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
             (work.running(), work.is_paused(), connected, active, work.is_disk_full(), kept)
         })
         .await?;
+    let counts =
+        shared.jobs.counts().inspect_err(|e| warn!("jobs cannot be counted: {}", chain(e)));
+    let jobs = counts.unwrap_or_default();
     let info = shared.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let listening = shared.listening.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Some(StatusView {
@@ -53,6 +62,7 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
         slots: info.slots,
         running,
         jobs_active,
+        jobs: jobs.into_iter().map(|(of, count)| (of.word().to_owned(), count)).collect(),
         free_disk_bytes: info.free_disk_bytes,
         kept,
         waiting: shared.room.state().or_else(|| no_room.then(|| NO_ROOM.to_owned())),
@@ -128,9 +138,8 @@ struct Core {
     submitter: Option<(String, AnyPath)>,
 }
 
-/// All jobs, without their tasks.
-pub async fn jobs(shared: &Arc<Shared>) -> Option<Vec<JobView>> {
-    let requests = shared.jobs.requests();
+/// These jobs, without their tasks.
+pub async fn jobs(shared: &Arc<Shared>, requests: Vec<Request>) -> Option<Vec<JobView>> {
     let ids: Vec<JobId> = requests.iter().map(|request| request.id).collect();
     let cores = shared.ask(move |mesh, now| {
         ids.into_iter().map(|id| facts_of(mesh, now, id, false)).collect::<Vec<_>>()
@@ -147,8 +156,48 @@ pub async fn jobs(shared: &Arc<Shared>) -> Option<Vec<JobView>> {
 /// One job with its tasks.
 pub async fn job(shared: &Arc<Shared>, id: JobId) -> Option<JobView> {
     let core = shared.ask(move |mesh, now| facts_of(mesh, now, id, true)).await?;
-    let request = shared.jobs.with(id, |entry| entry.request.clone())?;
-    Some(assemble(shared, request, core))
+    let read = shared.jobs.request(id).and_then(|request| match request {
+        Some(request) if request.past.is_some() => Ok(Some((request, shared.jobs.past_tasks(id)?))),
+        request => Ok(request.map(|request| (request, Vec::new()))),
+    });
+    let read = read.inspect_err(|e| warn!(job = %id, "it cannot be read: {}", chain(e)));
+    let (request, tasks) = read.ok().flatten()?;
+    let mut view = assemble(shared, request, core);
+    if view.tasks.is_empty() {
+        view.tasks = tasks;
+    }
+    Some(view)
+}
+
+/// What was kept of a job that the core does not know any more.
+fn core_of_past(request: &Request, past: &Past) -> Core {
+    let workers = past.workers.iter().map(|worker| WorkerView {
+        id: worker.id.clone(),
+        name: worker.name.clone(),
+        segments: worker.segments as usize,
+        now: Vec::new(),
+        fps: 0.0,
+        away: false,
+        holds: Vec::new(),
+    });
+    let state = match request.status {
+        Status::FinishedSuccessful => Some(JobState::Done),
+        Status::FinishedWithErrors => Some(JobState::Failed(request.errors.clone())),
+        Status::Cancelled => Some(JobState::Cancelled),
+        Status::ToDo | Status::InProgress => None,
+    };
+    Core {
+        state,
+        progress: past.progress,
+        frames: past.frames,
+        frames_total: past.frames_total,
+        bytes: past.bytes,
+        workers: workers.collect(),
+        done: past.tasks_done as usize,
+        total: past.tasks_total as usize,
+        handed: past.custodian.clone().map(HandedView::of_past),
+        ..Core::default()
+    }
 }
 
 fn facts_of(mesh: &Mesh, now: Time, id: JobId, with_tasks: bool) -> Core {
@@ -320,6 +369,9 @@ fn task_view(mesh: &Mesh, task: &Task, source: bool) -> TaskView {
 }
 
 fn assemble(shared: &Shared, request: Request, mut core: Core) -> JobView {
+    if let Some(past) = request.past.as_ref().filter(|_| core.state.is_none()) {
+        core = core_of_past(&request, past);
+    }
     let mut errors = request.errors.clone();
     let handed = core.handed.take();
     if let Some(handed) = handed.as_ref().filter(|handed| handed.stands.is_some()) {
@@ -335,7 +387,8 @@ fn assemble(shared: &Shared, request: Request, mut core: Core) -> JobView {
         || core.state.as_ref().is_some_and(JobState::is_over);
     let no_room = if over { None } else { shared.room.job(request.id) };
     let waits_for_room = no_room.is_some();
-    core.waiting = no_room.or(core.waiting);
+    let others_first = request.phase == Phase::Waiting && !over;
+    core.waiting = no_room.or(core.waiting).or(others_first.then(|| OTHERS_FIRST.to_owned()));
     let (status, phase) = match &core.state {
         _ if !errors.is_empty() => ("finished_with_errors", "over"),
         _ if request.cancelled => ("cancelled", "over"),
@@ -343,6 +396,7 @@ fn assemble(shared: &Shared, request: Request, mut core: Core) -> JobView {
         state if !state.as_ref().is_some_and(JobState::is_over) && stands.is_some() => {
             stands.unwrap_or_default()
         }
+        None if request.phase == Phase::Waiting => ("to_do", "waiting"),
         None if request.phase == Phase::HandedOver => ("to_do", "handing_over"),
         None if waits_for_room => ("to_do", "waiting"),
         None => ("to_do", "planning"),

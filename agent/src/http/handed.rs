@@ -18,6 +18,19 @@ pub(super) struct HandedView {
     pub custodian: Option<String>,
 }
 
+impl HandedView {
+    /// Of a job that is over and that another agent kept.
+    pub fn of_past(custodian: String) -> HandedView {
+        HandedView {
+            stands: None,
+            progress: 0.0,
+            waiting: None,
+            error: None,
+            custodian: Some(custodian),
+        }
+    }
+}
+
 pub(super) fn view(mesh: &Mesh, handed: &Handed) -> HandedView {
     let custodian = handed.record.to.map(|to| mesh.name_of(to));
     let progress = match (&handed.report, &handed.record.state) {

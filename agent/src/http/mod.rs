@@ -3,7 +3,7 @@
 mod api;
 mod connections;
 
-mod gather;
+pub(crate) mod gather;
 mod guard;
 mod handed;
 mod held;

@@ -28,6 +28,9 @@ pub struct StatusView {
     pub running: usize,
     /// Jobs that are not over.
     pub jobs_active: usize,
+    /// Jobs that persons asked this agent for, by status.
+    #[serde(default)]
+    pub jobs: BTreeMap<String, u64>,
     /// Bytes that its work may still take, beside what stays free.
     pub free_disk_bytes: u64,
     /// Results that it keeps for other owners.

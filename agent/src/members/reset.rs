@@ -5,8 +5,8 @@ use std::path::Path;
 use dmc_protocol::record::{Record, RecordKey};
 use dmc_store::{Batch, BlobLimits, Store, Table};
 
-use super::{MembersError, PAGE, door};
-use crate::state;
+use super::{MembersError, door};
+use crate::{jobs, state};
 
 /// Makes the state in a data directory that of an agent which nobody knows: no roster, nothing of
 /// other agents. The jobs of persons here stay. No agent may run on it.
@@ -28,19 +28,14 @@ pub async fn reset(data_dir: &Path) -> Result<(), MembersError> {
                 {
                     batch.delete(Table::Tasks, &key);
                 }
-                batch.delete(Table::Requests, custody.id.0.as_bytes());
+                jobs::forget(&store.kv, custody.id, &mut batch)?;
             }
             Record::Job(_) | Record::Task(_) | Record::Paused(_) => {}
         }
     }
-    loop {
-        let page = store.kv.scan(Table::Roster, &[], None, PAGE)?;
-        for (key, _) in &page {
-            batch.delete(Table::Roster, key);
-        }
-        store.kv.commit(std::mem::take(&mut batch)).await?;
-        if page.is_empty() {
-            return Ok(());
-        }
+    for entry in store.kv.each(Table::Roster, &[]) {
+        batch.delete(Table::Roster, &entry?.0);
     }
+    store.kv.commit(batch).await?;
+    Ok(())
 }

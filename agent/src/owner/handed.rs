@@ -12,12 +12,12 @@ use dmc_protocol::message::{Failure, FailureKind};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::jobs::{Phase, Proof};
+use crate::jobs::{Phase, Proof, Status};
 use crate::media::{MediaError, index, publish, verify};
 use crate::runtime::Shared;
 use crate::source;
 use crate::worker::{chain, fetch_blob, release, room_for};
-use crate::{custody, intake};
+use crate::{archive, custody, intake};
 
 use super::join::{Ended, inode, is_published, proof_of, publish_result};
 use super::{Scene, scene};
@@ -63,6 +63,15 @@ pub fn hand_over(shared: Arc<Shared>, job: JobId) {
             deliver_to: delivery.to,
             deliver_as: delivery.path,
         };
+        // It has a custodian from now on, or will.
+        let kept = shared.jobs.change(job, |request| request.status = Status::InProgress).await;
+        if let Err(e) = kept {
+            warn!(%job, "its status cannot be saved: {}", chain(&e));
+        }
+        let _turn = shared.jobs.turn().await;
+        if !shared.jobs.is_open(job) {
+            return;
+        }
         shared.tell(Input::HandOver { job, handed }).await;
         if token.is_cancelled() {
             shared.tell(Input::CancelJob(job)).await;
@@ -116,6 +125,7 @@ pub async fn ended(shared: Arc<Shared>, job: JobId) {
     custody::end_token(&shared, job);
     unpin_result(&shared, job).await;
     shared.jobs.unload(job);
+    archive::retire(&shared, job).await;
     source::unlist_unneeded(&shared).await;
 }
 

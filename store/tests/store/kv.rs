@@ -163,11 +163,21 @@ fn a_newer_store_is_refused() {
     drop(Kv::open(dir.path()).unwrap());
     {
         let db = sled::Config::new().path(dir.path()).segment_size(8 << 20).open().unwrap();
-        db.insert(b"\xffformat", &2u16.to_le_bytes()).unwrap();
+        db.insert(b"\xffformat", &3u16.to_le_bytes()).unwrap();
         db.flush().unwrap();
     }
     let error = Kv::open(dir.path()).err().unwrap();
-    assert!(matches!(error, StoreError::NewerStore { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::NewerStore { found: 3, known: 2, .. }), "{error}");
+}
+
+#[test]
+fn an_older_store_is_taken_over_so_that_an_older_program_refuses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = || sled::Config::new().path(dir.path()).segment_size(8 << 20).open().unwrap();
+    drop(Kv::open(dir.path()).unwrap());
+    raw().insert(b"\xffformat", &1u16.to_le_bytes()).unwrap();
+    drop(Kv::open(dir.path()).unwrap());
+    assert_eq!(raw().get(b"\xffformat").unwrap().unwrap(), &2u16.to_le_bytes());
 }
 
 #[test]
@@ -230,4 +240,94 @@ fn foreign_records_are_clear_errors() {
         let error = kv.get_record::<Job>(b"a").unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn scans_go_backwards_and_stay_in_their_prefix() {
+    each_kind(|kv| {
+        let mut batch = Batch::new();
+        for number in 0..25u8 {
+            batch.put(Table::ByStatus, &[1, number], Vec::new());
+            batch.put(Table::ByStatus, &[255, number], Vec::new());
+        }
+        batch.put(Table::ByEnd, &[1], vec![9]);
+        kv.commit_blocking(batch).unwrap();
+        for prefix in [1, 255u8] {
+            let (mut seen, mut before) = (Vec::new(), None);
+            loop {
+                let back = kv.scan_back(Table::ByStatus, &[prefix], before.as_deref(), 10);
+                let page = back.unwrap();
+                let Some((last, _)) = page.last() else { break };
+                before = Some(last.clone());
+                seen.extend(page.into_iter().map(|(key, _)| key));
+            }
+            let expected: Vec<_> = (0..25u8).rev().map(|n| vec![prefix, n]).collect();
+            assert_eq!(seen, expected);
+        }
+        // A start behind the prefix does not leave it, nor does one before it.
+        let keys = |before: &[u8]| kv.scan_back(Table::ByStatus, &[1], Some(before), 1).unwrap();
+        assert_eq!(keys(&[2]), [(vec![1, 24], Vec::new())]);
+        assert_eq!(keys(&[0]), []);
+    });
+}
+
+#[test]
+fn each_entry_comes_once_over_many_pages() {
+    each_kind(|kv| {
+        let mut batch = Batch::new();
+        (0..2_500u16).for_each(|n| batch.put(Table::Queue, &n.to_be_bytes(), vec![1]));
+        batch.put(Table::History, b"other", Vec::new());
+        kv.commit_blocking(batch).unwrap();
+        let keys: Vec<_> = kv.each(Table::Queue, &[]).map(|entry| entry.unwrap().0).collect();
+        let expected: Vec<_> = (0..2_500u16).map(|n| n.to_be_bytes().to_vec()).collect();
+        assert_eq!(keys, expected);
+        assert_eq!(kv.each(Table::Shelf, &[]).count(), 0);
+    });
+}
+
+/// Sled keeps what its writes replace until it is told often enough that somebody comes in.
+#[test]
+fn a_bulk_load_does_not_fill_the_memory() {
+    let peak_mib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Kv::open(dir.path()).unwrap();
+    let before = peak_mib();
+    for load in 0..200u64 {
+        let mut batch = Batch::new();
+        for number in 0..500u64 {
+            let key = (load * 500 + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            batch.put(Table::Requests, &key.to_be_bytes(), bytes(300, load as u8));
+        }
+        kv.commit_blocking(batch).unwrap();
+    }
+    let grown = peak_mib() - before;
+    assert!(grown < 110, "100,000 small records took {grown} MiB");
+}
+
+#[test]
+fn many_count_at_once_and_a_refused_batch_counts_nothing() {
+    each_kind(|kv| {
+        let count = |difference: i64| {
+            let mut batch = Batch::new();
+            batch.add(Table::Counters, b"n", difference);
+            batch.add(Table::Counters, b"n", difference);
+            batch
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let add = || (0..50).for_each(|_| kv.commit_blocking(count(1)).unwrap());
+                scope.spawn(add);
+            }
+        });
+        kv.commit_blocking(count(-3)).unwrap();
+        let mut refused = count(1_000);
+        refused.put(Table::Jobs, b"big", vec![0; VALUE_BYTES_MAX + 1]);
+        kv.commit_blocking(refused).unwrap_err();
+        assert_eq!(kv.number(Table::Counters, b"n").unwrap(), 2 * 8 * 50 - 6);
+        assert_eq!(kv.number(Table::Counters, b"none").unwrap(), 0);
+    });
 }

@@ -43,7 +43,7 @@ impl World {
         let mut oracle = Oracle::default();
         for agent in agents {
             if let Some(mesh) = &agent.mesh {
-                oracle.after_all(mesh, &agent.io, &agent.disk, &excused);
+                oracle.after_all(mesh, &agent.io, &agent.records(), &excused);
             }
         }
         oracle.broken
@@ -66,7 +66,7 @@ impl World {
 
     /// Who made parts, where everybody must.
     fn judge_shares(&mut self) {
-        let records = self.agents.iter().flat_map(|agent| agent.disk.values());
+        let records = self.agents.iter().flat_map(|agent| agent.records_ever().into_values());
         let commits = records.filter_map(|record| match record {
             Record::Task(task) => task.commit.map(|commit| index_of(commit.worker)),
             _ => None,
@@ -81,7 +81,8 @@ impl World {
     fn judge_builds(&mut self) {
         for owner in 0..self.agents.len() {
             for job in (0..self.story.owners).map(fixture::job_id) {
-                let records = self.agents[owner].disk.values().filter_map(|record| match record {
+                let records = self.agents[owner].records_ever();
+                let records = records.values().filter_map(|record| match record {
                     Record::Task(task) if task.id.job == job => Some(task),
                     _ => None,
                 });
@@ -102,13 +103,18 @@ impl World {
         alive.map(|at| (at, self.outcome(at))).collect()
     }
 
-    fn outcome(&self, at: usize) -> Option<JobState> {
+    pub(super) fn outcome(&self, at: usize) -> Option<JobState> {
         let (job, agent) = (fixture::job_id(at), &self.agents[at]);
-        let own = match agent.disk.get(&RecordKey::Job(job)) {
+        let find = |key| agent.disk.get(&key).or_else(|| agent.shelf.get(&key));
+        let (own, handed) = (find(RecordKey::Job(job)), find(RecordKey::Handed(job)));
+        if own.is_none() && handed.is_none() {
+            return agent.past.get(&job).map(|past| past.state.clone());
+        }
+        let own = match own {
             Some(Record::Job(record)) => Some(record.state.clone()),
             _ => None,
         };
-        match agent.disk.get(&RecordKey::Handed(job)) {
+        match handed {
             Some(Record::Handed(handed)) => match &handed.state {
                 HandedState::Over(HandedEnd::Published) => Some(JobState::Done),
                 HandedState::Over(HandedEnd::Failed(error)) => {

@@ -3,9 +3,10 @@
 use dmc_protocol::handover::HandedState;
 use dmc_protocol::id::TaskId;
 use dmc_protocol::mesh::Input;
-use dmc_protocol::record::{Record, RecordKey};
+use dmc_protocol::record::{JobState, Record, RecordKey};
 
-use super::{Event, World};
+use super::{Event, RETIRE_AGAIN_MS, World};
+use crate::agent::Past;
 use crate::executor::WorkKey;
 use crate::faults::{Fault, Habit, Span};
 use crate::fixture;
@@ -14,14 +15,17 @@ use crate::fixture;
 const GRACE_MS: u64 = 10_000;
 const STOP_CHECK_MS: u64 = 500;
 const RESUME_AGAIN_MS: u64 = 5_000;
+const RETRY_AGAIN_MS: u64 = 100;
 /// How long after its last word the process is gone.
 const EXIT_MS: u64 = 1_000;
 
 impl World {
     pub(super) fn add_job(&mut self, at: usize) {
         let job = fixture::job_id(at);
-        let disk = &self.agents[at].disk;
-        if disk.contains_key(&RecordKey::Job(job)) || disk.contains_key(&RecordKey::Handed(job)) {
+        let agent = &self.agents[at];
+        let records = agent.records();
+        let known = [RecordKey::Job(job), RecordKey::Handed(job)];
+        if known.iter().any(|key| records.contains_key(key)) || agent.past.contains_key(&job) {
             return;
         }
         match fixture::handed(at) {
@@ -56,10 +60,60 @@ impl World {
     /// A film that got its name while its job was cancelled is found under it.
     fn retry(&mut self, at: usize) {
         let job = fixture::job_id(at);
+        if self.agents[at].group.is_some() {
+            // Its records may be on their way to the shelf.
+            return self.relief(RETRY_AGAIN_MS, Event::Fault(Fault::Retry(at)));
+        }
         if let Some(boot) = self.agents[at].io.published.get_mut(&job) {
             *boot = 0;
         }
+        let shelf: Vec<Record> = self.agents[at].shelf.values().cloned().collect();
+        self.give(at, Input::UnshelveJob(shelf));
+        // Nobody told a job that had left that its source is hashed.
+        self.give(at, Input::SourceReady { job, blob: fixture::source(at) });
         self.give(at, Input::RetryJob(job));
+    }
+
+    /// What people see of a job that is over is kept, and it leaves the memory.
+    pub(super) fn retire(&mut self, at: usize, boot: u64) {
+        let job = fixture::job_id(at);
+        let agent = &self.agents[at];
+        let Some(mesh) = &agent.mesh else { return };
+        if agent.group.is_some() || !agent.inbox.is_empty() {
+            return self.after(RETIRE_AGAIN_MS, Event::Retire { at, boot });
+        }
+        let over_of_others = mesh
+            .jobs()
+            .iter()
+            .map(|job| job.record.id)
+            .find(|id| fixture::submitter(*id) != at && mesh.is_at_rest(*id));
+        if let Some(other) = over_of_others {
+            // A crash came while it was being let go.
+            self.give(at, Input::RemoveJob(other));
+            return self.after(RETIRE_AGAIN_MS, Event::Retire { at, boot });
+        }
+        if at >= self.story.owners {
+            return;
+        }
+        let over = self.outcome(at).filter(JobState::is_over);
+        let (true, Some(state)) = (mesh.is_at_rest(job), over) else { return };
+        let of = |key: &RecordKey| match key {
+            RecordKey::Job(of) | RecordKey::Handed(of) => *of == job,
+            RecordKey::Task(task) => task.job == job,
+            RecordKey::Work(_) | RecordKey::Custody(_) | RecordKey::Paused => false,
+        };
+        let records: Vec<Record> = agent
+            .disk
+            .iter()
+            .filter(|(key, _)| of(key))
+            .map(|(_, record)| record.clone())
+            .collect();
+        if records.is_empty() {
+            return; // it has left
+        }
+        self.agents[at].past.insert(job, Past { state, records });
+        self.agents[at].io.end(WorkKey::Plan(job));
+        self.give(at, Input::ShelveJob(job));
     }
 
     /// The person resumes the agent, and looks whether it took.

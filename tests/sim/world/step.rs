@@ -96,7 +96,7 @@ impl World {
     // ---- as the runtime does it: all records, then all the rest ----
 
     fn begin_commit(&mut self, at: usize, outputs: Vec<Output>) {
-        let records = outputs.iter().any(is_record);
+        let records = outputs.iter().any(Output::is_record);
         let agent = &mut self.agents[at];
         let (span, boot) = (agent.commit_ms(), agent.boot);
         let delay = if records { self.rng.within(span) } else { 0 };
@@ -127,7 +127,8 @@ impl World {
         if self.dies_now(at) {
             return; // nothing of it was durable
         }
-        let (records, rest): (Vec<Output>, Vec<Output>) = outputs.into_iter().partition(is_record);
+        let (records, rest): (Vec<Output>, Vec<Output>) =
+            outputs.into_iter().partition(Output::is_record);
         for output in records {
             self.write(at, output);
         }
@@ -144,19 +145,19 @@ impl World {
     fn carry_out(&mut self, at: usize, mut outputs: VecDeque<Output>) {
         let mut in_batch = false;
         while let Some(output) = outputs.pop_front() {
-            let record = is_record(&output) || matches!(output, Output::Changed(_));
+            let record = output.is_record() || matches!(output, Output::Changed(_));
             // Neighbouring records become durable together: no crash in between.
             if !(record && in_batch) && self.dies_now(at) {
                 return;
             }
-            if is_record(&output) && self.now < self.agents[at].state_full_until {
+            if output.is_record() && self.now < self.agents[at].state_full_until {
                 outputs.push_front(output);
                 let boot = self.agents[at].boot;
                 self.agents[at].group = Some(outputs.into());
                 return self.after(FULL_AGAIN_MS, Event::Committed { at, boot });
             }
             in_batch = record;
-            match is_record(&output) {
+            match output.is_record() {
                 true => self.write(at, output),
                 false => self.act(at, output),
             }
@@ -182,6 +183,22 @@ impl World {
                 let old = self.agents[at].disk.remove(&key);
                 self.oracle.on_erase(me, old.as_ref());
                 self.note(b"erase");
+            }
+            Output::Shelve(record) => {
+                let old = self.agents[at].disk.remove(&record.key());
+                if old.as_ref() != Some(&record) {
+                    self.oracle.fail(format!("{:?} goes to the shelf changed", record.key()));
+                }
+                self.agents[at].shelf.insert(record.key(), record);
+                self.note(b"shelve");
+            }
+            Output::Unshelve(record) => {
+                let old = self.agents[at].shelf.remove(&record.key());
+                if old.as_ref() != Some(&record) {
+                    self.oracle.fail(format!("{:?} was not so on the shelf", record.key()));
+                }
+                self.agents[at].disk.insert(record.key(), record);
+                self.note(b"unshelve");
             }
             _ => {}
         }
@@ -341,8 +358,4 @@ impl World {
         self.oracle.on_receive(self.now, me, sender, &message, &agent.disk);
         self.give(to, Input::Received { from: sender, message });
     }
-}
-
-fn is_record(output: &Output) -> bool {
-    matches!(output, Output::Save(_) | Output::Erase(_))
 }

@@ -16,6 +16,8 @@ const SERVE_MS: u64 = 60_000;
 /// A result that does not come is given up after so long.
 const PATIENCE_MS: u64 = 20_000;
 const AGAIN_MS: u64 = 1_000;
+/// What is over leaves the memory a little later.
+const RETIRE_MS: Span = (0, 3_000);
 
 impl World {
     pub(super) fn effect(&mut self, at: usize, output: Output) {
@@ -33,7 +35,10 @@ impl World {
             Output::DropResult { task, result } => io.drop_result(task, &result),
             Output::Lower { task, .. } => self.begin(at, (50, 900), Work::Lower(task)),
             Output::Join(job) => self.begin(at, (300, 4_000), Work::Join(job)),
-            Output::JobOver(job) => io.job_over(job),
+            Output::JobOver(job) => {
+                io.job_over(job);
+                self.retires_soon(at, job);
+            }
             Output::FetchInput { attempt, owner, task, blob } => {
                 let until = now + SERVE_MS;
                 let work = Work::FetchInput { attempt, owner, task, blob, until };
@@ -49,7 +54,7 @@ impl World {
                 self.begin(at, (300, 4_000), Work::FetchHanded { job, from, result, until });
             }
             Output::StopHanded(job) => io.end(WorkKey::Handed(job)),
-            Output::HandedEnded(_) => {}
+            Output::HandedEnded(job) => self.retires_soon(at, job),
             Output::FetchSource { job, from, source } => {
                 self.begin(at, (300, 4_000), Work::FetchSource { job, from, source });
             }
@@ -57,9 +62,19 @@ impl World {
             Output::EndCustody { job, result, .. } => io.end_custody(job, result),
             Output::Save(_)
             | Output::Erase(_)
+            | Output::Shelve(_)
+            | Output::Unshelve(_)
             | Output::Send { .. }
             | Output::NeedIds
             | Output::Changed(_) => {}
+        }
+    }
+
+    /// A job of another agent goes when that says so.
+    fn retires_soon(&mut self, at: usize, job: JobId) {
+        if fixture::submitter(job) == at {
+            let (boot, delay) = (self.agents[at].boot, self.rng.within(RETIRE_MS));
+            self.after(delay, Event::Retire { at, boot });
         }
     }
 

@@ -67,7 +67,8 @@ impl World {
         agent.inbox.clear();
         agent.group = None; // what was not durable is lost
         agent.sleep = None;
-        agent.io.crash(&agent.disk);
+        let records = agent.records();
+        agent.io.crash(&records);
         for peer in 0..self.agents.len() {
             self.cut(at, peer);
             self.network.tell(at, peer, false);
