@@ -45,6 +45,7 @@ use custody::Custody;
 use handover::Handovers;
 use jobs::Jobs;
 use peers::Peers;
+use placement::Builds;
 use work::Work;
 
 /// What the runtime tells the core.
@@ -413,6 +414,7 @@ pub struct Mesh {
     work: Work,
     handovers: Handovers,
     custody: Custody,
+    builds: Builds,
 }
 
 impl Output {
@@ -435,6 +437,7 @@ impl Mesh {
             work: Work::default(),
             handovers: Handovers::default(),
             custody: Custody::default(),
+            builds: Builds::default(),
         }
     }
 
@@ -472,8 +475,11 @@ impl Mesh {
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.notice_sleep(now, matches!(input, Input::Tick));
+        let moves = placement::may_move_work(&input);
         self.dispatch(now, input, &mut out);
-        self.place(now, &mut out);
+        if moves {
+            self.place(now, &mut out);
+        }
         self.schedule_work(&mut out);
         self.loop_back(now, &mut out);
         // Bids come last: what this agent grants itself meanwhile is no seat for others.
@@ -485,6 +491,7 @@ impl Mesh {
     }
 
     fn dispatch(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        self.builds.note(&input);
         match input {
             Input::Tick => self.on_tick(now, out),
             Input::Ids(ids) => self.on_ids(ids),
@@ -579,6 +586,7 @@ impl Mesh {
                 continue;
             }
             let Output::Send { message, .. } = out.remove(at) else { continue };
+            self.builds.heard(&message);
             let mut more = Vec::new();
             self.on_message(now, self.me, message, &mut more);
             self.place(now, &mut more);

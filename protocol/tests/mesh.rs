@@ -432,6 +432,7 @@ fn an_owner_grants_only_where_there_is_room() {
     let waiting = mesh.waiting_for(Time(2), mesh.jobs().get(JOB).unwrap()).unwrap();
     assert!(waiting.contains("room"), "{waiting}");
     hear(&mut mesh, Message::Info(info("peer", 1)));
+    mesh.handle(Time(3), Input::Tick);
     assert_eq!(leases(&mesh), 1);
 }
 

@@ -90,12 +90,21 @@ cpu_of() {
   awk -v t="$total" -v hz="$hz" 'BEGIN { print t / hz }'
 }
 
+# host N: the words that run something in the network of agent N; a script may say others.
+host() { :; }
+ask() { # ask N WORDS...: dmc as the user of agent N
+  local n=$1
+  shift
+  # shellcheck disable=SC2046 — words
+  $(host "$n") "$dmc" --data-dir "$work/data$n" "$@"
+}
+
 # see_each_other N: waits until each agent of $work/data0 … has N-1 others connected.
 see_each_other() {
   local n=$1 i seen
   for ((i = 0; i < n; i++)); do
     for _ in $(seq 300); do
-      if seen=$("$dmc" --data-dir "$work/data$i" peers --json 2>/dev/null); then
+      if seen=$(ask "$i" peers --json 2>/dev/null); then
         seen=$(grep -oE '"state": *"connected"' <<<"$seen" | wc -l)
         [ "$seen" -ge $((n - 1)) ] && continue 2
       fi

@@ -3,7 +3,8 @@
 # a core of its own, so that two agents are two small machines. In turns the same film is converted
 # by plain ffmpeg, by one agent, by two, and by one beside another that gets a tenth of its core.
 # x265 undoes what taskset says (its thread pools set their own affinity), so a cpuset cgroup pins;
-# where there is none, taskset does, and the result says so.
+# where there is none, taskset does, and the result says so. As root, each agent has a network
+# namespace of its own and they are joined by a bridge; else they share the loopback interface.
 # usage: [FILE=film] [RUNS=3] [MODES="plain one two unequal"] [DMC_BIN=dmc] tests/bench/two_agents.sh
 set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -18,11 +19,38 @@ quotas=/sys/fs/cgroup/cpu
 cpusets=/sys/fs/cgroup/cpuset
 if mkdir -p "$cpusets/dmc-bench-$$-0" 2>/dev/null && [ -e "$cpusets/dmc-bench-$$-0/cpuset.cpus" ]; then
   pinned=cpuset
-  trap 'tidy; rmdir "$cpusets"/dmc-bench-$$-* "$quotas"/dmc-bench-$$ 2>/dev/null' EXIT
 else
   pinned=taskset
   echo "no cpuset cgroup here: taskset pins, and x265 may undo it" >&2
 fi
+end_pens() {
+  tidy
+  rmdir "$cpusets"/dmc-bench-$$-* "$quotas"/dmc-bench-$$ 2>/dev/null || :
+  for i in 0 1 b; do ip netns del "dmct$$$i" 2>/dev/null || :; done
+}
+trap end_pens EXIT
+
+listen=127.0.0.1:0
+if [ "$(id -u)" = 0 ] && command -v ip >/dev/null; then
+  listen=0.0.0.0:0
+  ip netns add "dmct$$b"
+  ip -n "dmct$$b" link add bridge type bridge
+  ip -n "dmct$$b" link set bridge up
+  for i in 0 1; do
+    ip netns add "dmct$$$i"
+    ip -n "dmct$$$i" link set lo up
+    ip link add eth0 netns "dmct$$$i" type veth peer name "port$i" netns "dmct$$b"
+    ip -n "dmct$$b" link set "port$i" master bridge up
+    ip -n "dmct$$$i" addr add "10.78.0.$((i + 1))/24" dev eth0
+    ip -n "dmct$$$i" link set eth0 up
+    ip -n "dmct$$$i" route add 224.0.0.0/4 dev eth0
+  done
+else
+  echo "not root: the agents share the loopback interface" >&2
+fi
+host() { # host N: the words that run something in the network of agent N
+  [ "$listen" = 127.0.0.1:0 ] || echo "ip netns exec dmct$$$1"
+}
 on_core() { # on_core N WORDS...: becomes WORDS, pinned to core N
   local group="$cpusets/dmc-bench-$$-$1" core=$1
   shift
@@ -50,8 +78,8 @@ start() { # start N [SLOW]: N agents that see each other, the second one slow
     less=
     if [ "$i" = 1 ] && [ -n "$slow" ]; then less=a_tenth; fi
     # An agent that measures itself at its first start would do so within the time that is taken.
-    DMC_CALIBRATE=false $less on_core "$i" "$dmc" --data-dir "$work/data$i" agent --name "core-$i" \
-      --listen 127.0.0.1:0 --api 127.0.0.1:0 >"$work/agent$i.log" 2>&1 &
+    DMC_CALIBRATE=false $less on_core "$i" $(host "$i") "$dmc" --data-dir "$work/data$i" agent \
+      --name "core-$i" --listen "$listen" --api 127.0.0.1:0 >"$work/agent$i.log" 2>&1 &
     agents+=($!)
   done
   see_each_other "$n"
@@ -61,10 +89,10 @@ convert() { # convert NAME N [SLOW]: the film by N agents; their own CPU time, n
   start "$2" "${3:-}"
   rm -f "$work/$1.mkv"
   before=$(cpu_of "${agents[@]}")
-  timed "$1" "$dmc" --data-dir "$work/data0" convert --preset hevc -o "$work/$1.mkv" "$film"
+  timed "$1" ask 0 convert --preset hevc -o "$work/$1.mkv" "$film"
   after=$(cpu_of "${agents[@]}")
   sed -i "\$s/ .*/ $(awk -v a="$after" -v b="$before" 'BEGIN { print a - b }')/" "$work/$1.times"
-  "$dmc" --data-dir "$work/data0" jobs list >"$work/$1.jobs"
+  ask 0 jobs list >"$work/$1.jobs"
   end_agents
 }
 alone() { (on_core 0 "$@"); }

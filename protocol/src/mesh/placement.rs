@@ -11,7 +11,7 @@ use crate::time::Time;
 use super::forecast::{Seat, choose};
 use super::jobs::{Job, Lease, Task, TaskState};
 use super::peers::Peer;
-use super::{Mesh, Output};
+use super::{Input, Mesh, Output};
 
 /// Pieces that are cut at the same time: ffmpeg spends its time starting, not computing.
 const CUTS_AT_ONCE: usize = 2;
@@ -29,6 +29,41 @@ impl Load {
     fn busy_ms(&self, worker: AgentId) -> u64 {
         self.0.get(&worker).map_or(0, |(_, busy_ms)| *busy_ms)
     }
+}
+
+/// The build of each encoder that a job would be pinned to now. Finding it takes a look at every
+/// peer, and nearly all that an agent hears changes nothing about it.
+#[derive(Debug, Default)]
+pub(super) struct Builds(BTreeMap<Encoder, Option<Fingerprint>>);
+
+impl Builds {
+    /// Forgets what the input may change. What signs of life and bids change counts at the next tick.
+    pub(super) fn note(&mut self, input: &Input) {
+        match input {
+            Input::Received { message, .. } => self.heard(message),
+            Input::Transferred { .. } => {}
+            _ => self.0.clear(),
+        }
+    }
+
+    /// [`Builds::note`] for a message.
+    pub(super) fn heard(&mut self, message: &Message) {
+        use Message::{Accept, Decline, Heartbeat, Offer};
+        if !matches!(message, Heartbeat { .. } | Offer { .. } | Accept { .. } | Decline { .. }) {
+            self.0.clear();
+        }
+    }
+}
+
+/// Whether an input may let something be granted or cut. Most of what an agent hears are signs of
+/// life of all others, and placing takes a look at everybody; what these do change counts at the
+/// next tick.
+pub(super) fn may_move_work(input: &Input) -> bool {
+    use Message::{Decline, Heartbeat, Info, Offer};
+    !matches!(
+        input,
+        Input::Received { message: Heartbeat { .. } | Info(_) | Offer { .. } | Decline { .. }, .. }
+    )
 }
 
 impl Mesh {
@@ -69,8 +104,10 @@ impl Mesh {
         if !job.tasks.iter().any(|task| state(task) == TaskState::Ready) {
             return None;
         }
+        let mut bids =
+            self.jobs.bids.iter().filter(|(_, bid)| bid.want > 0 && bid.jobs.contains(&id));
+        bids.clone().next()?;
         let load = load.get_or_insert_with(|| self.load(now));
-        let mut bids = self.jobs.bids.iter().filter(|(_, bid)| bid.jobs.contains(&id));
         if !bids.any(|(worker, bid)| load.held(*worker) < bid.want) {
             return None; // the usual case, and the tasks are many
         }
@@ -290,9 +327,10 @@ impl Mesh {
             if depends && pins.contains_key(&encoder) {
                 continue;
             }
-            if let Some(build) = self.commonest_build(now, encoder) {
-                pins.insert(encoder, build);
-            }
+            let known = self.builds.0.get(&encoder).copied();
+            let build = known.unwrap_or_else(|| self.commonest_build(now, encoder));
+            self.builds.0.insert(encoder, build);
+            pins.extend(build.map(|build| (encoder, build)));
         }
         if let Some(job) = self.jobs.all.get_mut(&id)
             && job.record.pins != pins
