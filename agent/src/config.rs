@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use dmc_protocol::media::MediaKind;
 use serde::{Deserialize, Serialize};
 
+use crate::hours::Hours;
+
 /// Whether agents that see each other join by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +87,9 @@ pub struct Settings {
     pub calibrate: bool,
     /// Kinds of work that this agent takes: "video", "audio", "image". Empty: all.
     pub accept: Vec<MediaKind>,
+    /// When this agent works, in local time, as "22:00-07:00"; outside, it takes no new work and
+    /// what runs is finished. Empty: always.
+    pub hours: Hours,
     /// Seconds that running work gets when the agent stops.
     pub stop_grace_s: u64,
     /// Time-outs and limits between agents.
@@ -112,6 +117,7 @@ impl Default for Settings {
             sandbox_memory_bytes: 0,
             calibrate: true,
             accept: Vec::new(),
+            hours: Hours::default(),
             stop_grace_s: 10,
             mesh: dmc_protocol::config::Config::default(),
         }
@@ -202,7 +208,7 @@ fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, valu
         if let (true, Some(mesh)) = (known, mesh.as_table_mut()) {
             mesh.insert(key.to_owned(), read_value(value));
         }
-    } else if key == "peers" || key == "listen" {
+    } else if ["peers", "listen", "hours"].contains(&key.as_str()) {
         let items = value.split(',').map(|item| toml::Value::from(item.trim()));
         table.insert(key, items.collect::<Vec<_>>().into());
     } else if key == "name" || key == "api" || key == "door" || key == "inbox" {
@@ -236,11 +242,14 @@ mod tests {
         assert_eq!((settings.mesh.suspect_ms, settings.name.as_str()), (5, "7"));
         assert_eq!(settings.mesh.heartbeat_ms, 10_000);
         assert_eq!(with(&[("DMC_SLOTS", "9")]).unwrap().slots, 9);
+        let hours = with(&[("DMC_HOURS", "22:00-07:00,12:00-13:00")]).unwrap().hours;
+        assert_eq!(hours.to_string(), "22:00-07:00, 12:00-13:00");
         assert_eq!(with(&[("DMC_SANDBOX", "off")]).unwrap().sandbox, Sandboxing::Off);
     }
 
     #[test]
     fn what_is_no_setting_is_said() {
+        assert!(matches!(with(&[("DMC_HOURS", "late")]), Err(ConfigError::Invalid { .. })));
         assert!(matches!(with(&[("DMC_SLOTS", "many")]), Err(ConfigError::Invalid { .. })));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "slotz = 3\n").unwrap();

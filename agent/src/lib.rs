@@ -7,6 +7,7 @@ pub mod custody;
 pub mod discovery;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hours;
 pub mod http;
 pub mod identity;
 pub mod intact;

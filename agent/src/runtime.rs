@@ -279,7 +279,8 @@ impl Runtime {
     pub async fn restore(&mut self) -> Result<(), StoreError> {
         let records = state::load(&self.shared.store.kv)?;
         let info = self.shared.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let inputs = [Input::Restore(records), Input::Local(info), Input::Tick];
+        let off_hours = Input::SetOffHours(!self.shared.settings.hours.are_now());
+        let inputs = [Input::Restore(records), off_hours, Input::Local(info), Input::Tick];
         let now = self.shared.now();
         let mut outputs: Vec<Output> =
             inputs.into_iter().flat_map(|input| self.mesh.handle(now, input)).collect();
@@ -343,6 +344,10 @@ impl Runtime {
     fn tick(&mut self) -> Vec<Output> {
         let now = self.shared.now();
         let mut outputs = self.mesh.handle(now, Input::Tick);
+        let off_hours = !self.shared.settings.hours.are_now();
+        if off_hours != self.mesh.work().is_off_hours() {
+            outputs.extend(self.mesh.handle(now, Input::SetOffHours(off_hours)));
+        }
         let info = worker::refresh_free_disk(&self.shared);
         let info = self.refresh_uptime().or(info);
         if let Some(info) = info {

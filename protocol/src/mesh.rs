@@ -61,6 +61,8 @@ pub enum Input {
     Local(AgentInfo),
     /// A person paused or resumed this agent.
     SetPaused(bool),
+    /// The hours in which this agent works end (`true`) or begin. It begins within them.
+    SetOffHours(bool),
     /// The agent is about to stop: no new work; attempts that will not end within the grace go
     /// back to their owners. [`Mesh::waits_to_stop`] says whether waiting makes sense.
     Stop {
@@ -498,6 +500,7 @@ impl Mesh {
             Input::Restore(records) => self.on_restore(now, records, out),
             Input::Local(info) => self.on_local(now, info, out),
             Input::SetPaused(paused) => self.on_set_paused(paused, out),
+            Input::SetOffHours(off) => self.on_set_off_hours(off, out),
             Input::Stop { grace_ms } => self.on_stop(grace_ms, out),
             Input::StopNow => self.on_stop_now(out),
             Input::PeerUp(peer) => self.on_peer_up(now, peer, out),

@@ -437,6 +437,25 @@ fn an_owner_grants_only_where_there_is_room() {
 }
 
 #[test]
+fn outside_its_hours_an_agent_takes_nothing_new_and_finishes_what_runs() {
+    let mut mesh = agent(1);
+    grant(&mut mesh, 1);
+    mesh.handle(Time(2), Input::InputReady(AttemptId(1)));
+    let outputs = mesh.handle(Time(3), Input::SetOffHours(true));
+    assert!(said(&outputs).iter().all(|m| !matches!(m, Message::Failed { .. })));
+    assert_eq!(mesh.work().held().count(), 1);
+    let outputs = grant(&mut mesh, 2);
+    let refused = |m: &&Message| matches!(m, Message::Failed { failure, .. } if failure.kind == FailureKind::Busy);
+    assert_eq!(said(&outputs).into_iter().filter(refused).count(), 1);
+    // A person's pause is another thing: the hours that begin do not end it.
+    mesh.handle(Time(4), Input::SetPaused(true));
+    mesh.handle(Time(5), Input::SetOffHours(false));
+    assert!(mesh.peers().get(ME).unwrap().info.as_ref().unwrap().paused);
+    mesh.handle(Time(6), Input::SetPaused(false));
+    assert!(!mesh.peers().get(ME).unwrap().info.as_ref().unwrap().paused);
+}
+
+#[test]
 fn a_stop_returns_what_will_not_end_in_time_and_waits_for_the_rest() {
     let mut mesh = agent(1);
     grant(&mut mesh, 1);

@@ -36,6 +36,12 @@ fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
 }
 
+/// Why this agent does nothing now, if its hours say so.
+fn off_hours(shared: &Shared) -> Option<String> {
+    let hours = &shared.settings.hours;
+    (!hours.are_now()).then(|| format!("outside its hours ({hours}): it takes no new work"))
+}
+
 /// This agent; `None` while it stops.
 pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
     let (running, paused, peers, jobs_active, no_room, kept) = shared
@@ -65,7 +71,9 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
         jobs: jobs.into_iter().map(|(of, count)| (of.word().to_owned(), count)).collect(),
         free_disk_bytes: info.free_disk_bytes,
         kept,
-        waiting: shared.room.state().or_else(|| no_room.then(|| NO_ROOM.to_owned())),
+        waiting: off_hours(shared)
+            .or_else(|| shared.room.state())
+            .or_else(|| no_room.then(|| NO_ROOM.to_owned())),
         door: shared.members.door().text(),
         trouble: super::mesh::trouble(shared),
     })

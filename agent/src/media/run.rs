@@ -153,6 +153,7 @@ async fn execute(
             },
         }
     };
+    tell_cost(call, child.id(), started);
     if let Some(mut trouble) = trouble {
         stop(&mut child).await;
         let said = stderr.await.unwrap_or_default();
@@ -162,6 +163,24 @@ async fn execute(
         return Err(trouble);
     }
     finish(call, child, stderr, started, cancel).await
+}
+
+/// Says what the step took, for whoever looks for the time; the program has said all, and nobody
+/// has asked for its end yet.
+fn tell_cost(call: &Call<'_>, pid: Option<u32>, started: Instant) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let wall_ms = started.elapsed().as_millis() as u64;
+    let cpu_ms = pid.and_then(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // proc_pid_stat(5): behind the name, utime and stime are the 12th and 13th word.
+        let (_, words) = stat.rsplit_once(')')?;
+        let ticks = words.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let ticks: u64 = ticks.collect::<Result<Vec<_>, _>>().ok()?.into_iter().sum();
+        Some(ticks * 1_000 / rustix::param::clock_ticks_per_second())
+    });
+    tracing::debug!(step = call.step, wall_ms, cpu_ms, "ran");
 }
 
 async fn finish(

@@ -94,6 +94,8 @@ impl Mesh {
             "it keeps no jobs of others"
         } else if self.work.paused {
             "its person paused it"
+        } else if self.work.off_hours {
+            "it is outside its hours"
         } else if self.work.stopping {
             "it is stopping"
         } else if self.custody.all.len() >= self.config.custody_max

@@ -268,7 +268,7 @@ impl Mesh {
     }
 
     pub(super) fn on_local(&mut self, now: Time, info: AgentInfo, out: &mut Vec<Output>) {
-        let info = AgentInfo { paused: self.work.paused, ..info };
+        let info = AgentInfo { paused: self.work.rests(), ..info };
         let me = self.peers.entry(now, self.me);
         me.state = PeerState::Connected;
         me.heard = now;
@@ -279,6 +279,16 @@ impl Mesh {
     pub(super) fn on_set_paused(&mut self, paused: bool, out: &mut Vec<Output>) {
         self.work.paused = paused;
         out.push(Output::Save(Record::Paused(paused)));
+        self.say_whether_it_rests(out);
+    }
+
+    pub(super) fn on_set_off_hours(&mut self, off_hours: bool, out: &mut Vec<Output>) {
+        self.work.off_hours = off_hours;
+        self.say_whether_it_rests(out);
+    }
+
+    fn say_whether_it_rests(&mut self, out: &mut Vec<Output>) {
+        let paused = self.work.rests();
         let Some(me) = self.peers.get(self.me) else { return };
         let (heard, info) = (me.heard, me.info.clone());
         if let Some(info) = info {

@@ -390,7 +390,8 @@ impl Mesh {
             if there.iter().any(|peer| able(&peer) && peer.info.as_ref().is_some_and(|i| i.paused))
             {
                 return format!(
-                    "waiting for a paused agent with {names}; `dmc resume` lets it work"
+                    "waiting for an agent with {names} that is paused or outside its hours; \
+                     `dmc resume` there lets a paused one work"
                 );
             }
             return format!(

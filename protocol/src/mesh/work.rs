@@ -84,6 +84,8 @@ impl Held {
 #[derive(Debug, Default)]
 pub struct Work {
     pub(super) paused: bool,
+    /// Whether it is outside the hours in which this agent works.
+    pub(super) off_hours: bool,
     pub(super) stopping: bool,
     /// How long a stop waits, in milliseconds.
     pub(super) grace_ms: u64,
@@ -109,6 +111,16 @@ impl Work {
     /// Whether a person paused this agent.
     pub fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Whether it is outside the hours in which this agent works.
+    pub fn is_off_hours(&self) -> bool {
+        self.off_hours
+    }
+
+    /// Whether this agent takes no new work, by its person's word or by its hours.
+    pub(super) fn rests(&self) -> bool {
+        self.paused || self.off_hours
     }
 
     /// Whether this agent does not bid to somebody because its disk is full.
@@ -198,7 +210,7 @@ impl Mesh {
         let full = self.work.offers.get(&owner).is_some_and(|offers| {
             offers.len() >= self.config.offers_per_owner_max && !offers.contains_key(&job)
         });
-        if !able || full || self.work.paused || self.work.stopping {
+        if !able || full || self.work.rests() || self.work.stopping {
             self.work.forget_offer(owner, job);
             out.push(Output::Send { to: owner, message: Message::Decline { job } });
             return;
@@ -257,6 +269,9 @@ impl Mesh {
         let Some(me) = self.peers.get(self.me) else { return busy("just starting") };
         if self.work.paused {
             return busy("paused by its person");
+        }
+        if self.work.off_hours {
+            return busy("outside its hours");
         }
         if self.work.stopping {
             return busy("stopping");
