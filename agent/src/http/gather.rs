@@ -36,21 +36,25 @@ fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
 }
 
-/// Why this agent does nothing now, if its hours say so.
-fn off_hours(shared: &Shared) -> Option<String> {
-    let hours = &shared.settings.hours;
-    (!hours.are_now()).then(|| format!("outside its hours ({hours}): it takes no new work"))
+/// Why this agent does nothing new, or nothing for others.
+fn waiting(shared: &Shared, off_hours: bool, no_room: bool) -> Option<String> {
+    if off_hours {
+        let hours = &shared.settings.hours;
+        return Some(format!("outside its hours ({hours}): it takes no new work"));
+    }
+    shared.room.state().or_else(|| no_room.then(|| NO_ROOM.to_owned()))
 }
 
 /// This agent; `None` while it stops.
 pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
-    let (running, paused, peers, jobs_active, no_room, kept) = shared
+    let (running, paused, peers, jobs_active, waits, kept) = shared
         .ask(|mesh, now| {
             let connected = mesh.peers().connected().len().saturating_sub(1);
             let active = mesh.jobs().iter().filter(|job| !job.record.state.is_over()).count();
             let work = mesh.work();
             let kept = held::kept(mesh, now);
-            (work.running(), work.is_paused(), connected, active, work.is_disk_full(), kept)
+            let waits = (work.is_off_hours(), work.is_disk_full());
+            (work.running(), work.is_paused(), connected, active, waits, kept)
         })
         .await?;
     let counts =
@@ -71,9 +75,7 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
         jobs: jobs.into_iter().map(|(of, count)| (of.word().to_owned(), count)).collect(),
         free_disk_bytes: info.free_disk_bytes,
         kept,
-        waiting: off_hours(shared)
-            .or_else(|| shared.room.state())
-            .or_else(|| no_room.then(|| NO_ROOM.to_owned())),
+        waiting: waiting(shared, waits.0, waits.1),
         door: shared.members.door().text(),
         trouble: super::mesh::trouble(shared),
     })

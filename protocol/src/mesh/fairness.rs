@@ -64,7 +64,7 @@ impl Mesh {
     /// Owners that hear of free seats now: those that were served least, work at hand included.
     pub(super) fn hearers(&self) -> BTreeSet<AgentId> {
         let turns = &self.work.turns;
-        let slots = self.peers.get(self.me).map_or(0, super::peers::Peer::slots) as usize;
+        let slots = self.peers.slots_of(self.me) as usize;
         let idle = slots.saturating_sub(self.work.unfinished());
         let hear = turns.width.saturating_add(idle);
         if turns.served.len() <= hear {
@@ -97,7 +97,7 @@ impl Mesh {
 
     /// A slot that stayed idle is told to more owners; whether that is anybody new.
     pub(super) fn widen(&mut self) -> bool {
-        let slots = self.peers.get(self.me).map_or(0, super::peers::Peer::slots) as usize;
+        let slots = self.peers.slots_of(self.me) as usize;
         let idle = self.work.unfinished() < slots;
         let turns = &mut self.work.turns;
         if !idle || turns.width >= turns.served.len() {

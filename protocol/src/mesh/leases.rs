@@ -113,7 +113,7 @@ impl Mesh {
         let leases = self.jobs.lease_counts();
         self.candidates(now, job, task).into_iter().any(|other| {
             let held = leases.get(&other).copied().unwrap_or(0);
-            let slots = self.peers.get(other).map_or(0, super::peers::Peer::slots);
+            let slots = self.peers.slots_of(other);
             // One that was offered nothing, because nothing was left, or that wanted nothing then, may
             // well have room.
             let bid = self.jobs.bids.get(&other).filter(|bid| bid.want > 0);

@@ -121,6 +121,11 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Tasks that the agent runs at the same time; 0 while that is not known.
+    pub(super) fn slots_of(&self, id: AgentId) -> u32 {
+        self.get(id).map_or(0, Peer::slots)
+    }
+
     /// One agent, this one included.
     pub fn get(&self, id: AgentId) -> Option<&Peer> {
         self.all.get(&id)

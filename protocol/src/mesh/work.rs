@@ -224,7 +224,7 @@ impl Mesh {
     /// How many attempts of this owner this agent wants to hold: what it holds for it, plus what
     /// is free after all owners' attempts when it is its turn.
     fn want_of(&self, owner: AgentId, its_turn: bool) -> u32 {
-        let slots = self.peers.get(self.me).map_or(0, super::peers::Peer::slots);
+        let slots = self.peers.slots_of(self.me);
         if slots == 0 {
             return 0; // this agent only owns jobs
         }
@@ -343,7 +343,7 @@ impl Mesh {
     /// Starts attempts whose input is here while slots are free: of the owner that was served least
     /// the oldest one.
     pub(super) fn schedule_work(&mut self, out: &mut Vec<Output>) {
-        let slots = self.peers.get(self.me).map_or(0, super::peers::Peer::slots) as usize;
+        let slots = self.peers.slots_of(self.me) as usize;
         while self.work.running() < slots && !self.work.stopping {
             let turns = &self.work.turns;
             let ready = self.work.held.values_mut().filter(|held| held.stage == Stage::Ready);
