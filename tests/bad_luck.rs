@@ -52,8 +52,8 @@ fn is_alive(id: u32) -> bool {
     !matches!(state, None | Some(None | Some('Z' | 'X')))
 }
 
-/// The encoder that an agent runs, held still so that it cannot end by itself.
-fn hold_encoder(agent: u32, encoder: &str) -> u32 {
+/// Waits until an agent runs that encoder; its process.
+fn running_encoder(agent: u32, encoder: &str) -> u32 {
     let mut found = None;
     wait_until("an encoder runs", FILM_LIMIT, || {
         found = descendants(agent).into_iter().map(|process| process.id).find(|id| {
@@ -62,7 +62,12 @@ fn hold_encoder(agent: u32, encoder: &str) -> u32 {
         });
         found.is_some()
     });
-    let encoder = found.unwrap();
+    found.unwrap()
+}
+
+/// The encoder that an agent runs, held still so that it cannot end by itself.
+fn hold_encoder(agent: u32, encoder: &str) -> u32 {
+    let encoder = running_encoder(agent, encoder);
     signal(encoder, Signal::STOP);
     encoder
 }
@@ -79,10 +84,13 @@ fn what_a_killed_agent_left_behind_goes_at_its_next_start() {
     let (source, dir) = (zoo::get("long.mp4"), bed.dir("out"));
     let out = dir.join("film.mkv");
     let id = ask_for(&bed, 0, &source, &out, &["--preset", "hevc", "--segment-seconds", "4"]);
-    let encoder = hold_encoder(bed.process_id(0), "libx265");
     // A program of somebody else, with the name of another agent in its environment.
     let mut stranger = Command::new("sleep").arg("300").env("DMC_CHILD_OF", "x").spawn().unwrap();
+    let encoder = running_encoder(bed.process_id(0), "libx265");
     bed.kill(0);
+    // Held only now: what is stopped when its parent dies is hung up by the kernel (POSIX,
+    // "orphaned process groups").
+    signal(encoder, Signal::STOP);
     let half_made = dir.join(format!(".film.mkv.{id}.dmc-part"));
     fs::write(&half_made, "half a film").unwrap();
     fs::write(bed.data(0).join("tmp/piece-left"), "half a piece").unwrap();
