@@ -1,4 +1,8 @@
-//! Checks results: a worker its own, the owner every one again, and the joined file.
+//! Checks results: a worker its own, the owner those of others again, and the joined file.
+//!
+//! Every frame is decoded once where that tells all: in the joined file. A worker looks at the
+//! packets of what it made; an owner decodes what others made as it comes, so that a liar is found
+//! before anybody waits for it.
 
 use std::path::Path;
 
@@ -43,7 +47,16 @@ pub struct Checked {
     pub extradata: String,
 }
 
-/// Checks a task's result, as the owner that received it.
+/// How closely coded pictures are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Their packets: how many, when they are shown. Whoever joins the film decodes them.
+    Packets,
+    /// Every frame is decoded.
+    Frames,
+}
+
+/// Checks a task's result, as the owner that received it: every frame is decoded.
 ///
 /// # Errors
 /// When a program or the disk fails, or the proof makes no sense.
@@ -59,7 +72,7 @@ pub async fn verify_result(
         return Err(MediaError::wrong("the plan", format!("there is no task {task}")));
     };
     let output = TaskOutput { media: media.to_owned(), proof: proof.to_owned() };
-    match check(tools, spec, &output, cancel).await {
+    match check(tools, spec, &output, Look::Frames, cancel).await {
         // What cannot be decoded or parsed is the fault of this result, not of the check.
         Err(MediaError::Failed { why, stderr, .. }) => {
             let end = stderr.lines().last().unwrap_or_default();
@@ -75,6 +88,7 @@ pub(crate) async fn check(
     tools: &Tools,
     spec: &TaskSpec,
     output: &TaskOutput,
+    look: Look,
     cancel: &CancellationToken,
 ) -> Result<Verdict, MediaError> {
     let size = tokio::fs::metadata(&output.media)
@@ -84,8 +98,8 @@ pub(crate) async fn check(
         return Ok(Verdict::Damaged("it is empty".to_owned()));
     }
     match spec {
-        TaskSpec::Segment(task) => check_segment(tools, task, output, cancel).await,
-        TaskSpec::Whole(task) => check_whole(tools, task, output, cancel).await,
+        TaskSpec::Segment(task) => check_segment(tools, task, output, look, cancel).await,
+        TaskSpec::Whole(task) => check_whole(tools, task, output, look, cancel).await,
         TaskSpec::Audio(task) => {
             super::verify_sound::check_audio(tools, task, output, cancel).await
         }
@@ -99,6 +113,7 @@ async fn check_segment(
     tools: &Tools,
     task: &SegmentTask,
     output: &TaskOutput,
+    look: Look,
     cancel: &CancellationToken,
 ) -> Result<Verdict, MediaError> {
     let frames_max = u64::from(task.expected.count) + PREROLL_FRAMES_MAX;
@@ -116,13 +131,14 @@ async fn check_segment(
         );
         return Ok(Verdict::Unproven(why));
     }
-    compare(tools, &task.video, output, &decoded, cancel).await
+    compare(tools, &task.video, output, (&decoded, look), cancel).await
 }
 
 async fn check_whole(
     tools: &Tools,
     task: &WholeTask,
     output: &TaskOutput,
+    look: Look,
     cancel: &CancellationToken,
 ) -> Result<Verdict, MediaError> {
     let frames_max = task.frames_estimate.unwrap_or(0).saturating_mul(4) + PREROLL_FRAMES_MAX;
@@ -141,20 +157,28 @@ async fn check_whole(
     if decoded.is_empty() {
         return Ok(Verdict::Damaged("no frame could be decoded".to_owned()));
     }
-    compare(tools, &task.video, output, &decoded, cancel).await
+    compare(tools, &task.video, output, (&decoded, look), cancel).await
 }
 
-/// Decodes the result and compares it with the frames that went in.
+/// Compares the result with the frames that went in. Where every pixel counts it is decoded anyway.
 async fn compare(
     tools: &Tools,
     work: &VideoWork,
     output: &TaskOutput,
-    expected: &[Frame],
+    (expected, look): (&[Frame], Look),
     cancel: &CancellationToken,
 ) -> Result<Verdict, MediaError> {
-    let coded = decode_frames(tools, &output.media, "0:v:0", hash_format(&work.settings), cancel)
-        .await?
-        .sorted();
+    let lossless = work.settings.encoder == Encoder::Ffv1;
+    let (coded, stream) = if look == Look::Packets && !lossless {
+        match shown(tools, &output.media, cancel).await? {
+            Ok(shown) => shown,
+            Err(why) => return Ok(Verdict::Damaged(why)),
+        }
+    } else {
+        let format = hash_format(&work.settings);
+        let decoded = decode_frames(tools, &output.media, "0:v:0", format, cancel).await?;
+        (decoded.sorted(), parameters(tools, &output.media, cancel).await?)
+    };
     if coded.len() != expected.len() {
         let why = format!("it holds {} frames instead of {}", coded.len(), expected.len());
         return Ok(Verdict::Damaged(why));
@@ -164,7 +188,6 @@ async fn compare(
     };
     // The container counts in 1/den; the time base may step by more than one.
     let step = i64::from(work.time_base.num);
-    let lossless = work.settings.encoder == Encoder::Ffv1;
     for (want, have) in expected.iter().zip(&coded) {
         if (want.pts - first.pts).saturating_mul(step) != have.pts - start.pts {
             let why = format!("the frame of {} is shown at another time", want.pts);
@@ -174,7 +197,6 @@ async fn compare(
             return Ok(Verdict::Damaged(format!("the frame of {} has other pixels", want.pts)));
         }
     }
-    let stream = parameters(tools, &output.media, cancel).await?;
     let same = stream.codec_name == work.settings.encoder.codec().name()
         && (stream.width, stream.height) == (work.width, work.height);
     if !same {
@@ -216,8 +238,16 @@ pub(crate) struct Parameters {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ParametersDocument {
+struct Document {
     streams: Vec<Parameters>,
+    packets: Vec<CodedPicture>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CodedPicture {
+    pts: Option<i64>,
+    flags: String,
 }
 
 /// What a result's first video stream says of itself.
@@ -226,15 +256,47 @@ pub(crate) async fn parameters(
     media: &Path,
     cancel: &CancellationToken,
 ) -> Result<Parameters, MediaError> {
-    let mut args = Args::ffprobe();
-    args.guards(None).words("-select_streams v:0 -show_data_hash SHA256 -show_entries");
-    args.words("stream=codec_name,width,height,extradata_hash -of json -i").read(media);
-    let call = Call::new("reading the result's headers", &tools.ffprobe, args);
-    let captured = run::capture(call, cancel).await?;
-    let document: ParametersDocument = serde_json::from_slice(&captured.stdout)
-        .map_err(|error| MediaError::wrong("the result's headers", error.to_string()))?;
+    let document = describe(tools, media, "", cancel).await?;
     let first = document.streams.into_iter().next();
     first.ok_or_else(|| MediaError::wrong("the result", "it has no pictures"))
+}
+
+/// When the pictures of a result are shown, by its packets, and what its stream says of itself; or
+/// why it cannot be decoded from its start. The checksums are left out.
+async fn shown(
+    tools: &Tools,
+    media: &Path,
+    cancel: &CancellationToken,
+) -> Result<Result<(Vec<Frame>, Parameters), String>, MediaError> {
+    let document = describe(tools, media, ":packet=pts,flags", cancel).await?;
+    if !document.packets.first().is_some_and(|packet| packet.flags.contains('K')) {
+        return Ok(Err("it does not begin with a picture that stands alone".to_owned()));
+    }
+    let packets = document.packets.into_iter().filter(|packet| !packet.flags.contains('D'));
+    let frames = packets.map(|packet| Some(Frame { pts: packet.pts?, crc: 0 }));
+    let Some(mut frames) = frames.collect::<Option<Vec<_>>>() else {
+        return Ok(Err("one of its pictures has no time".to_owned()));
+    };
+    frames.sort_unstable_by_key(|frame| frame.pts);
+    let first = document.streams.into_iter().next();
+    Ok(first.map(|stream| (frames, stream)).ok_or_else(|| "it has no pictures".to_owned()))
+}
+
+async fn describe(
+    tools: &Tools,
+    media: &Path,
+    more: &str,
+    cancel: &CancellationToken,
+) -> Result<Document, MediaError> {
+    let mut args = Args::ffprobe();
+    args.guards(None).words("-select_streams v:0 -show_data_hash SHA256 -show_entries");
+    args.words(&format!("stream=codec_name,width,height,extradata_hash{more} -of json -i"));
+    args.read(media);
+    let mut call = Call::new("reading the result's headers", &tools.ffprobe, args);
+    call.stdout_bytes_max = 2 * 1024 * 1024 * 1024;
+    let captured = run::capture(call, cancel).await?;
+    serde_json::from_slice(&captured.stdout)
+        .map_err(|error| MediaError::wrong("the result's headers", error.to_string()))
 }
 
 /// Whether segment `task` saw the end of the segment before as that one saw it itself: if not, the

@@ -49,7 +49,7 @@ pub async fn run_task(
         Some(video) => boxes::mark(&output.media, &video.settings).await,
         None => Ok(()),
     };
-    match verify::check(tools, spec, &output, cancel).await? {
+    match verify::check(tools, spec, &output, verify::Look::Packets, cancel).await? {
         verify::Verdict::Good(checked) => marked.map(|()| (output, checked)),
         // A result without any frame cannot be marked either; its proof says why it is empty.
         verify::Verdict::Unproven(why) => Err(MediaError::Unproven { why }),
