@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dmc_agent::media::plan::{Demotion, Plan, PlanHints};
 use dmc_agent::media::run::{TaskOutput, Tools, run_task};
-use dmc_agent::media::verify::{self, Verdict};
+use dmc_agent::media::verify::{self, Look, Verdict};
 use dmc_agent::media::{MediaError, cut, index, join, plan, probe, publish};
 use dmc_protocol::media::{Container, Feed, Preset, PresetOverrides, TaskInput, TaskSpec};
 use tokio_util::sync::CancellationToken;
@@ -137,7 +137,7 @@ async fn run_one(
         }
         TaskInput::Source => file,
     };
-    let output = match run_task(tools, spec, input, &dir, |_| {}, cancel).await {
+    let output = match run_task(tools, spec, input, &dir, Look::Packets, |_| {}, cancel).await {
         Ok((output, _)) => output,
         Err(error) if error.is_unproven() => return Ok(Err(error.to_string())),
         Err(error) => return Err(error),

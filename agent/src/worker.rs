@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Settings;
 use crate::intact;
+use crate::media::verify::Look;
 use crate::media::{MediaError, run as ffmpeg};
 use crate::net::FetchError;
 use crate::room::{self, Disk};
@@ -200,11 +201,14 @@ async fn encode(
 
     let (teller, mut told) = tokio::sync::watch::channel(None);
     let started = Instant::now();
+    // An owner decodes what others send, and would decode it twice if they did so too.
+    let look = if owner == shared.me { Look::Frames } else { Look::Packets };
     let running = ffmpeg::run_task(
         tools,
         spec,
         &input,
         &work_dir,
+        look,
         |progress: ffmpeg::Progress| {
             let is_first = teller.borrow().is_none_or(|told: Progress| told.frames == 0);
             if is_first && progress.frames > 0 {

@@ -8,7 +8,7 @@ use std::process::Command;
 use dmc_agent::media::plan::{Demotion, Plan, PlanHints, Rung};
 use dmc_agent::media::run::{TaskOutput, Tools, run_task};
 use dmc_agent::media::streams::StreamKind;
-use dmc_agent::media::verify::{self, Verdict};
+use dmc_agent::media::verify::{self, Look, Verdict};
 use dmc_agent::media::{MediaError, cut, index, join, plan, probe};
 use dmc_protocol::media::{Container, Feed, Preset, PresetOverrides, TaskInput, TaskSpec};
 use tokio_util::sync::CancellationToken;
@@ -214,7 +214,17 @@ async fn attempt(
         TaskInput::Source => source,
     };
     let mut frames = 0;
-    let output = match run_task(tools, spec, input, &dir, |p| frames = p.frames, cancel).await {
+    let output = match run_task(
+        tools,
+        spec,
+        input,
+        &dir,
+        Look::Packets,
+        |p| frames = p.frames,
+        cancel,
+    )
+    .await
+    {
         Err(error) if error.is_unproven() => return Ok(None),
         other => other?.0,
     };

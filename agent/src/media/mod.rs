@@ -21,6 +21,7 @@ pub mod index;
 pub mod join;
 mod keep;
 pub mod leftovers;
+mod packets;
 mod picture;
 pub mod plan;
 mod priming;

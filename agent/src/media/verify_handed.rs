@@ -14,7 +14,7 @@ use super::run::{self, Args, Call, Tools};
 use super::streams::Probe;
 use super::timeline::Timeline;
 use super::verify::{self, decode_frames};
-use super::verify_output::{Report, verify_frames};
+use super::verify_output::{Look, Report, verify_frames};
 use super::verify_sound::samples_hash;
 
 /// How much longer or shorter encoded sound may be: priming and the last packet.
@@ -44,7 +44,8 @@ pub async fn verify_handed(
     }
     let video = plan.tasks.iter().find_map(TaskSpec::video);
     let (Some(video), Some(pictures)) = (video, probe.pictures.as_ref()) else {
-        return verify_frames(tools, plan, probe, None, false, out, cancel).await;
+        let look = Look { timeline: None, exact: false, parts: None };
+        return verify_frames(tools, plan, probe, look, out, cancel).await;
     };
     let coded = verify::parameters(tools, out, cancel).await?;
     let wanted = (video.settings.encoder.codec().name(), video.width, video.height);
@@ -64,12 +65,14 @@ pub async fn verify_handed(
         None => {
             let format = hash_format(&video.settings);
             let map = format!("0:{}", pictures.index);
-            let decoded: Proof = decode_frames(tools, source, &map, format, cancel).await?;
+            let look = (format, exact);
+            let decoded: Proof = decode_frames(tools, source, &map, look, cancel).await?;
             (decoded.time_base, decoded.sorted())
         }
     };
     let timeline = Timeline { time_base, frames, first_us: 0 };
-    verify_frames(tools, plan, probe, Some(&timeline), exact, out, cancel).await
+    let look = Look { timeline: Some(&timeline), exact, parts: None };
+    verify_frames(tools, plan, probe, look, out, cancel).await
 }
 
 /// The timestamps of all frames, when every packet has one of its own.

@@ -21,7 +21,7 @@ pub struct TaskOutput {
     pub proof: PathBuf,
 }
 
-/// Runs one task in `work_dir`, which must exist, and checks what came out.
+/// Runs one task in `work_dir`, which must exist, and looks at what came out.
 ///
 /// # Errors
 /// [`MediaError::Spec`] for a spec that must not be run, [`MediaError::Unproven`] when the source
@@ -31,6 +31,7 @@ pub async fn run_task(
     spec: &TaskSpec,
     input: &Path,
     work_dir: &Path,
+    look: verify::Look,
     progress: impl FnMut(Progress) + Send,
     cancel: &CancellationToken,
 ) -> Result<(TaskOutput, verify::Checked), MediaError> {
@@ -49,7 +50,7 @@ pub async fn run_task(
         Some(video) => boxes::mark(&output.media, &video.settings).await,
         None => Ok(()),
     };
-    match verify::check(tools, spec, &output, verify::Look::Packets, cancel).await? {
+    match verify::check(tools, spec, &output, look, cancel).await? {
         verify::Verdict::Good(checked) => marked.map(|()| (output, checked)),
         // A result without any frame cannot be marked either; its proof says why it is empty.
         verify::Verdict::Unproven(why) => Err(MediaError::Unproven { why }),

@@ -169,38 +169,9 @@ async fn join_and_verify(
     joining::join(tools, plan, &scene.input, &results, temp, desk, token).await?;
     phase(Phase::Verifying).await;
     let probe = &scene.planned.probe;
-    let verified = verify::verify_output(tools, plan, probe, &results, temp, token).await;
-    let report = match verified {
-        Ok(report) => report,
-        Err(error) => return Err(find_damaged(scene, job, &results, error).await),
-    };
+    let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
     source::unchanged(shared, job).await.map_err(Ended::Failed)?;
     Ok(proof_of(&report))
-}
-
-/// The joined file is wrong. Parts that were made here were not decoded alone yet: one of them may
-/// be what is wrong, and is then made another way.
-async fn find_damaged(
-    scene: &Scene,
-    job: JobId,
-    results: &[TaskOutput],
-    error: MediaError,
-) -> Ended {
-    if error.is_cancelled() || error.is_disk_full() {
-        return error.into();
-    }
-    let (tools, plan, token) = (&scene.tools, &scene.planned.plan, &scene.token);
-    for index in plan.video_tasks() {
-        let Some(TaskOutput { media, proof }) = results.get(index as usize) else { continue };
-        let why = match verify::verify_result(tools, plan, index, media, proof, token).await {
-            Ok(verify::Verdict::Good(_)) => continue,
-            Ok(verify::Verdict::Unproven(why) | verify::Verdict::Damaged(why)) => why,
-            Err(e) if e.is_cancelled() || e.is_disk_full() => return e.into(),
-            Err(e) => chain(&e),
-        };
-        return Ended::Suspect(TaskId { job, index }, why);
-    }
-    error.into()
 }
 
 /// What is told of a verified result.

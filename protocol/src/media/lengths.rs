@@ -6,6 +6,8 @@
 
 /// Shortest segments where the film allows longer ones, in seconds.
 pub const SEGMENT_S_MIN: f64 = 10.0;
+/// The same where only one machine can work: there is nobody to share with.
+const SEGMENT_S_MIN_ALONE: f64 = 30.0;
 /// Longest segments, in seconds: what a crash of a worker may cost.
 pub const SEGMENT_S_MAX: f64 = 60.0;
 /// Segments for each slot of the mesh.
@@ -16,7 +18,8 @@ const END_FROM: f64 = 0.9;
 
 /// The length of most segments of a film of this length, in seconds, for a mesh with so many slots.
 pub fn segment_target_s(film_s: f64, slots: f64) -> f64 {
-    (film_s / (slots.max(1.0) * SEGMENTS_PER_SLOT)).clamp(SEGMENT_S_MIN, SEGMENT_S_MAX)
+    let least = if slots > 1.0 { SEGMENT_S_MIN } else { SEGMENT_S_MIN_ALONE };
+    (film_s / (slots.max(1.0) * SEGMENTS_PER_SLOT)).clamp(least, SEGMENT_S_MAX)
 }
 
 /// The length of the segment that begins at this moment of the film, when most are `target_s` long.
@@ -37,6 +40,8 @@ mod tests {
     #[test]
     fn segments_are_shorter_in_a_large_mesh_and_at_the_end() {
         assert_eq!(segment_target_s(7_200.0, 1.0), 60.0);
+        assert_eq!(segment_target_s(60.0, 1.0), 30.0);
+        assert_eq!(segment_target_s(60.0, 2.0), 10.0);
         assert_eq!(segment_target_s(7_200.0, 16.0), 28.125);
         assert_eq!(segment_target_s(7_200.0, 1_000.0), 10.0);
         let at = |begins_s| segment_s(60.0, begins_s, 7_200.0);
