@@ -62,6 +62,7 @@ fn info(name: String) -> AgentInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: rand::random(),
         slots: 1,
+        wishes: Default::default(),
         free_disk_bytes: 1 << 40,
         paused: false,
         capabilities: Capabilities::default(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dmc_protocol::config::NAME_BYTES_MAX;
 use dmc_protocol::media::{Capabilities, MediaKind};
 use dmc_protocol::mesh::Input;
-use dmc_protocol::message::{AgentInfo, bounded};
+use dmc_protocol::message::{AgentInfo, Wishes, bounded};
 use dmc_protocol::record::{Record, WorkState};
 use dmc_store::{BlobLimits, Store};
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +22,7 @@ use crate::config::Settings;
 use crate::discovery::Discovery;
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
-use crate::media::sandbox::{Lacking, Sandbox};
+use crate::media::sandbox::{self, Lacking, Sandbox};
 use crate::media::{capability, leftovers, publish};
 use crate::members::{Members, MembersError};
 use crate::net::{self, Gate, Net, NetEvent};
@@ -134,12 +134,23 @@ fn name_of(settings: &Settings) -> String {
     bounded(name, NAME_BYTES_MAX)
 }
 
-/// One encode for every eight threads: where ffmpeg's own threads use the cores well, a second
-/// encode gains nothing; a machine with many cores cannot keep them busy with one.
+/// The most memory that an encode usually takes: x265 and SVT-AV1 with large pictures.
+const MEMORY_OF_SLOT: u64 = 2 << 30;
+
+/// Encodes at the same time, as told or by the processor and the memory.
 fn slots_of(settings: &Settings) -> u32 {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let chosen = u32::try_from(threads.div_ceil(8)).unwrap_or(1);
+    let chosen = usual_slots(threads, sandbox::machine_memory_bytes());
     if settings.slots > 0 { settings.slots } else { chosen }.min(dmc_protocol::config::SLOTS_MAX)
+}
+
+/// Two encodes, as soon as there are two threads: one alone leaves an eighth of two cores idle, and
+/// all of them while its input is cut and its result is checked (measured: docs/PERFORMANCE.md).
+/// One more for every eight threads, where x265 gains little from further ones.
+fn usual_slots(threads: usize, memory_bytes: u64) -> u32 {
+    let by_threads = if threads > 1 { threads.div_ceil(8) + 1 } else { 1 };
+    let by_memory = u32::try_from(memory_bytes / MEMORY_OF_SLOT).unwrap_or(u32::MAX);
+    u32::try_from(by_threads).unwrap_or(1).min(by_memory).max(1)
 }
 
 async fn describe(
@@ -165,6 +176,7 @@ async fn describe(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: rand::random(),
         slots: slots_of(settings),
+        wishes: Wishes { prefers: settings.prefer.clone(), slots_of: settings.slots_of.clone() },
         free_disk_bytes,
         paused: false,
         capabilities,
@@ -424,4 +436,19 @@ fn forward<T: Send + 'static>(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_follow_threads_and_memory() {
+        let gib = 1 << 30;
+        assert_eq!(usual_slots(1, 64 * gib), 1);
+        assert_eq!(usual_slots(2, 8 * gib), 2);
+        assert_eq!(usual_slots(16, 64 * gib), 3);
+        assert_eq!(usual_slots(16, 4 * gib), 2, "an encode may take 2 GiB");
+        assert_eq!(usual_slots(4, gib), 1, "one always");
+    }
 }

@@ -1,10 +1,11 @@
 //! Settings: built-in defaults, then the configuration file, then `DMC_…` environment variables,
 //! then the command line.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use dmc_protocol::media::MediaKind;
+use dmc_protocol::media::{Encoder, MediaKind};
 use serde::{Deserialize, Serialize};
 
 use crate::hours::Hours;
@@ -87,6 +88,11 @@ pub struct Settings {
     pub calibrate: bool,
     /// Kinds of work that this agent takes: "video", "audio", "image". Empty: all.
     pub accept: Vec<MediaKind>,
+    /// Encoders whose work this agent should get, as ["libsvtav1"]; other work goes to others while
+    /// any of them is idle. Empty: no matter.
+    pub prefer: BTreeSet<Encoder>,
+    /// Encodes of a kind at the same time, where that is less than `slots`, as { image = 1 }.
+    pub slots_of: BTreeMap<MediaKind, u32>,
     /// When this agent works, in local time, as "22:00-07:00"; outside, it takes no new work and
     /// what runs is finished. Empty: always.
     pub hours: Hours,
@@ -117,6 +123,8 @@ impl Default for Settings {
             sandbox_memory_bytes: 0,
             calibrate: true,
             accept: Vec::new(),
+            prefer: BTreeSet::new(),
+            slots_of: BTreeMap::new(),
             hours: Hours::default(),
             stop_grace_s: 10,
             mesh: dmc_protocol::config::Config::default(),
@@ -208,7 +216,7 @@ fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, valu
         if let (true, Some(mesh)) = (known, mesh.as_table_mut()) {
             mesh.insert(key.to_owned(), read_value(value));
         }
-    } else if ["peers", "listen", "hours"].contains(&key.as_str()) {
+    } else if ["peers", "listen", "hours", "accept", "prefer"].contains(&key.as_str()) {
         let items = value.split(',').map(|item| toml::Value::from(item.trim()));
         table.insert(key, items.collect::<Vec<_>>().into());
     } else if key == "name" || key == "api" || key == "door" || key == "inbox" {
@@ -229,7 +237,7 @@ mod tests {
 
     fn with(variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "slots = 3\n[mesh]\nlease_ms = 7000\n").unwrap();
+        std::fs::write(file.path(), "slots = 3\nprefer = [\"libx265\"]\nslots_of = { image = 2 }\n[mesh]\nlease_ms = 7000\n").unwrap();
         let owned = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         load(Some(file.path()), owned)
     }
@@ -239,6 +247,8 @@ mod tests {
         let settings =
             with(&[("DMC_MESH_SUSPECT_MS", "5"), ("DMC_NAME", "7"), ("DMC_OTHER", "x")]).unwrap();
         assert_eq!((settings.slots, settings.mesh.lease_ms), (3, 7000));
+        assert!(settings.prefer.contains(&Encoder::Libx265));
+        assert_eq!(settings.slots_of.get(&MediaKind::Image), Some(&2));
         assert_eq!((settings.mesh.suspect_ms, settings.name.as_str()), (5, "7"));
         assert_eq!(settings.mesh.heartbeat_ms, 10_000);
         assert_eq!(with(&[("DMC_SLOTS", "9")]).unwrap().slots, 9);

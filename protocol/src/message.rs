@@ -3,7 +3,7 @@
 //! Messages are level-triggered where that is possible: an offer, an accept and a heartbeat state
 //! what is so, not what changed, so a lost one is healed by the next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,29 @@ use crate::config::{
 };
 use crate::handover::{CustodyReport, HandedJob};
 use crate::id::{AttemptId, BlobRef, JobId, TaskId};
-use crate::media::{Capabilities, Encoder, TaskInput, TaskSpec, WorkClass};
+use crate::media::{Capabilities, Encoder, MediaKind, TaskInput, TaskSpec, WorkClass};
 use crate::roster::{FACTS_PER_MESSAGE, Fact};
+
+/// What its person wants an agent to do rather than something else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wishes {
+    /// Encoders whose work it should get; other work goes to others first. Empty: no matter.
+    pub prefers: BTreeSet<Encoder>,
+    /// Attempts of a kind that it runs at the same time, where that is less than its slots.
+    pub slots_of: BTreeMap<MediaKind, u32>,
+}
+
+impl Wishes {
+    /// Whether this work should rather be done by another agent.
+    pub fn is_reluctant(&self, encoder: Encoder) -> bool {
+        !self.prefers.is_empty() && !self.prefers.contains(&encoder)
+    }
+
+    /// How many attempts of that kind may be there when `slots` may be in all.
+    pub fn slots_for(&self, kind: MediaKind, slots: u32) -> u32 {
+        self.slots_of.get(&kind).map_or(slots, |limit| slots.min(*limit))
+    }
+}
 
 /// What an agent says of itself, at connect and whenever it changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +49,8 @@ pub struct AgentInfo {
     pub instance: u64,
     /// Attempts that it runs at the same time.
     pub slots: u32,
+    /// What of that it should be.
+    pub wishes: Wishes,
     /// Free bytes where it keeps blobs.
     pub free_disk_bytes: u64,
     /// Whether its person paused it: it takes no new work.

@@ -111,6 +111,7 @@ fn an_info() -> AgentInfo {
         version: "v".repeat(NAME_BYTES_MAX),
         instance: 0,
         slots: SLOTS_MAX,
+        wishes: Default::default(),
         free_disk_bytes: 0,
         paused: false,
         capabilities: Capabilities {

@@ -7,7 +7,8 @@ use dmc_protocol::id::{AgentId, AttemptId, BlobId, BlobRef, JobId, TaskId};
 use dmc_protocol::media::{AudioTask, Capabilities, Encoder, MediaKind, TaskInput, TaskSpec};
 use dmc_protocol::mesh::{Input, Mesh, Output};
 use dmc_protocol::message::{
-    AgentInfo, Failure, FailureKind, HeldAttempt, HeldState, Message, Progress, TaskResult, Verdict,
+    AgentInfo, Failure, FailureKind, HeldAttempt, HeldState, Message, Progress, TaskResult,
+    Verdict, Wishes,
 };
 use dmc_protocol::record::{JobState, Record, RecordKey};
 use dmc_protocol::time::Time;
@@ -26,6 +27,7 @@ fn info(name: &str, slots: u32) -> AgentInfo {
         version: String::new(),
         instance: 1,
         slots,
+        wishes: Default::default(),
         free_disk_bytes: 1 << 40,
         paused: false,
         capabilities: Capabilities {
@@ -383,6 +385,28 @@ fn results_that_nobody_asked_for_are_counted() {
     let other = TaskId { job: JobId(Uuid::from_u128(7)), index: 0 };
     hear(&mut mesh, Message::Done { attempt: AttemptId(98), task: other, result: RESULT });
     assert_eq!(mesh.peers().get(PEER).unwrap().refused, 2);
+}
+
+#[test]
+fn a_kind_takes_no_more_slots_than_its_person_lets_it() {
+    let one = Wishes { slots_of: BTreeMap::from([(MediaKind::Audio, 1)]), ..Wishes::default() };
+    let mut worker = agent(3);
+    worker.handle(Time(1), Input::Local(AgentInfo { wishes: one.clone(), ..info("me", 3) }));
+    let busy = |outputs: &[Output]| {
+        said(outputs).into_iter().any(|message| {
+            matches!(message, Message::Failed { failure, .. } if failure.kind == FailureKind::Busy)
+        })
+    };
+    assert!(!busy(&grant(&mut worker, 1)));
+    assert!(busy(&grant(&mut worker, 2)));
+
+    let mut owner = agent(0);
+    hear(&mut owner, Message::Info(AgentInfo { wishes: one, ..info("peer", 3) }));
+    let tasks = vec![audio(), audio(), audio()];
+    owner.handle(Time(1), Input::AddJob { job: JOB, priority: 0, source: Some(BLOB), tasks });
+    let outputs = hear(&mut owner, Message::Accept { job: JOB, want: 3 });
+    let grants = said(&outputs).into_iter().filter(|said| matches!(said, Message::Grant { .. }));
+    assert_eq!(grants.count(), 1, "the owner knows it, too");
 }
 
 #[test]

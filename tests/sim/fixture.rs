@@ -167,6 +167,7 @@ pub fn info(at: usize, boot: u64, slots: u32, build: u8) -> AgentInfo {
         version: "0.1.0".to_owned(),
         instance: boot,
         slots,
+        wishes: Default::default(),
         free_disk_bytes: FREE_BYTES,
         paused: false,
         capabilities: Capabilities {

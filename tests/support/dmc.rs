@@ -33,8 +33,10 @@ pub fn dmc(data: &Path, discovery_port: u16) -> Command {
         }
     }
     command.env("XDG_CONFIG_HOME", data.join("no-config"));
-    // Hundreds of agents start here, and none of them needs to know how fast it is.
+    // Hundreds of agents start here, and none of them needs to know how fast it is. Several share a
+    // machine that is one agent's to use otherwise.
     command.env("DMC_CALIBRATE", "false");
+    command.env("DMC_SLOTS", "1");
     command.env("DMC_DISCOVERY_PORT", discovery_port.to_string());
     command
 }

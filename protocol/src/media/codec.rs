@@ -98,6 +98,7 @@ impl fmt::Display for Codec {
 
 /// A part of ffmpeg that makes a codec's bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Encoder {
     /// H.264 by x264.
     Libx264,

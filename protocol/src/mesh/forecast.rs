@@ -42,6 +42,8 @@ pub(super) struct Seat {
     pub busy_ms: u64,
     /// Until the input of the next task would be there.
     pub travel_ms: u64,
+    /// Its person would rather have it do something else.
+    pub reluctant: bool,
     /// How dear its promises are: 1 for one that keeps them, more for each broken one.
     pub doubt: u64,
 }
@@ -112,7 +114,7 @@ pub(super) fn choose(seats: &[Seat], left: u64, units: u64) -> Option<AgentId> {
     let by_ms = horizon(seats, left, units).unwrap_or(u64::MAX);
     let in_time = |seat: &&Seat| seat.finish_ms(units) <= by_ms;
     let idle = open().filter(|seat| seat.idle()).filter(in_time);
-    if let Some(best) = idle.min_by_key(|seat| (seat.finish_ms(units), seat.worker)) {
+    if let Some(best) = idle.min_by_key(|s| (s.reluctant, s.finish_ms(units), s.worker)) {
         return Some(best.worker);
     }
     let slots: u64 = seats.iter().map(|seat| u64::from(seat.slots)).sum();
@@ -199,6 +201,7 @@ mod tests {
             rate: UNITS,
             busy_ms: 0,
             travel_ms: 0,
+            reluctant: false,
             doubt: 1,
         }
     }
@@ -241,6 +244,14 @@ mod tests {
         assert_eq!(choose(&[far, seat(2)], 1, UNITS), Some(AgentId([2; 32])));
         let doubtful = Seat { doubt: 3, ..seat(1) };
         assert_eq!(choose(&[doubtful, seat(2)], 1, UNITS), Some(AgentId([2; 32])));
+    }
+
+    #[test]
+    fn work_that_a_person_wants_done_elsewhere_is_done_there_while_anybody_is_idle() {
+        let reluctant = Seat { reluctant: true, ..seat(1) };
+        let slower = Seat { rate: UNITS * 2 / 3, ..seat(2) };
+        assert_eq!(choose(&[reluctant, slower], 9, UNITS), Some(slower.worker));
+        assert_eq!(choose(&[reluctant, busy(2, 1, 500)], 9, UNITS), Some(reluctant.worker));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::AgentId;
-use crate::media::{Encoder, WorkClass};
+use crate::media::{Encoder, MediaKind, WorkClass};
 use crate::message::{AgentInfo, Message};
 use crate::record::{Fingerprint, Record};
 use crate::time::Time;
@@ -91,6 +91,16 @@ impl Peer {
     /// Slots that it claims.
     pub fn slots(&self) -> u32 {
         self.info.as_ref().map_or(0, |info| info.slots)
+    }
+
+    /// Attempts of one kind that it runs at the same time.
+    pub(super) fn slots_for(&self, kind: MediaKind) -> u32 {
+        self.info.as_ref().map_or(0, |info| info.wishes.slots_for(kind, info.slots))
+    }
+
+    /// Whether its person would rather have it do something else.
+    pub(super) fn is_reluctant(&self, encoder: Encoder) -> bool {
+        self.info.as_ref().is_some_and(|info| info.wishes.is_reluctant(encoder))
     }
 
     /// Whether this much fits on its disk.

@@ -16,18 +16,26 @@ use super::{Input, Mesh, Output};
 /// Pieces that are cut at the same time: ffmpeg spends its time starting, not computing.
 const CUTS_AT_ONCE: usize = 2;
 
-/// What the workers hold for this owner: leases, and how long all of them will take in a row.
+/// What the workers hold for this owner.
 #[derive(Debug, Default)]
-pub(super) struct Load(BTreeMap<AgentId, (u32, u64)>);
+pub(super) struct Load {
+    /// Leases, and how long all of them will take in a row.
+    all: BTreeMap<AgentId, (u32, u64)>,
+    of_kind: BTreeMap<(AgentId, MediaKind), u32>,
+}
 
 impl Load {
     /// Leases that the worker holds.
     pub(super) fn held(&self, worker: AgentId) -> u32 {
-        self.0.get(&worker).map_or(0, |(leases, _)| *leases)
+        self.all.get(&worker).map_or(0, |(leases, _)| *leases)
+    }
+
+    fn held_of(&self, worker: AgentId, kind: MediaKind) -> u32 {
+        self.of_kind.get(&(worker, kind)).copied().unwrap_or(0)
     }
 
     fn busy_ms(&self, worker: AgentId) -> u64 {
-        self.0.get(&worker).map_or(0, |(_, busy_ms)| *busy_ms)
+        self.all.get(&worker).map_or(0, |(_, busy_ms)| *busy_ms)
     }
 }
 
@@ -145,8 +153,10 @@ impl Mesh {
         let mut load = Load::default();
         for job in self.jobs.all.values().filter(|job| !job.record.state.is_over()) {
             for task in job.tasks.iter().filter(|task| !task.record.leases.is_empty()) {
+                let kind = task.record.spec.encoder().kind();
                 for (worker, left_ms) in self.task_left_ms(now, task) {
-                    let (leases, busy_ms) = load.0.entry(worker).or_default();
+                    *load.of_kind.entry((worker, kind)).or_default() += 1;
+                    let (leases, busy_ms) = load.all.entry(worker).or_default();
                     *leases += 1;
                     *busy_ms = busy_ms.saturating_add(left_ms);
                 }
@@ -190,7 +200,11 @@ impl Mesh {
         usual_rate: u64,
     ) -> Option<Seat> {
         let peer = self.peers.get(worker)?;
-        let slots = peer.slots().max(1);
+        let encoder = task.record.spec.encoder();
+        let slots = peer.slots_for(encoder.kind());
+        if load.held_of(worker, encoder.kind()) >= slots && slots < peer.slots() {
+            return None; // it has all of this kind that its person lets it have
+        }
         let leases = load.held(worker);
         let trusted = self.trusted_grants(worker);
         Some(Seat {
@@ -200,8 +214,9 @@ impl Mesh {
             leases,
             credit: trusted.saturating_sub(leases),
             rate: peer.rate(task.record.spec.class()).unwrap_or(usual_rate).max(1),
-            busy_ms: load.busy_ms(worker) / u64::from(slots),
+            busy_ms: load.busy_ms(worker) / u64::from(slots.max(1)),
             travel_ms: self.travel_ms(worker, job, task),
+            reluctant: peer.is_reluctant(encoder),
             doubt: peer.doubt(),
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
-use crate::media::{TaskInput, TaskSpec};
+use crate::media::{MediaKind, TaskInput, TaskSpec};
 use crate::message::{
     Failure, FailureKind, HeldAttempt, HeldState, Message, OfferedWork, Progress, TaskResult,
     Verdict,
@@ -143,6 +143,12 @@ impl Work {
         self.held.values().filter(|held| !matches!(held.stage, Stage::Done { .. })).count()
     }
 
+    fn unfinished_of(&self, kind: MediaKind) -> usize {
+        let unfinished = |held: &&Held| !matches!(held.stage, Stage::Done { .. });
+        let of_kind = |held: &&Held| held.record.spec.encoder().kind() == kind;
+        self.held.values().filter(unfinished).filter(of_kind).count()
+    }
+
     pub(super) fn unfinished_for(&self, owner: AgentId) -> usize {
         self.held
             .values()
@@ -279,6 +285,11 @@ impl Mesh {
         let room = me.slots().saturating_add(self.config.grants_ahead) as usize;
         if self.work.unfinished() >= room || self.work.held.len() >= self.config.held_max {
             return busy("all slots are taken");
+        }
+        let kind = grant.spec.encoder().kind();
+        let limit = me.slots_for(kind);
+        if limit < me.slots() && self.work.unfinished_of(kind) >= limit as usize {
+            return busy("all slots for this kind of work are taken");
         }
         if self.work.unfinished() + 1 >= room && self.last_seat_is_for_others(grant.owner) {
             return busy("the last slot is for another owner until the input is here");

@@ -214,6 +214,7 @@ fn info(at: usize, inbox: bool) -> AgentInfo {
         version: String::new(),
         instance: 1,
         slots: 1,
+        wishes: Default::default(),
         free_disk_bytes: 1 << 40,
         paused: false,
         capabilities: Capabilities {

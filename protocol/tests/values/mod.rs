@@ -234,6 +234,7 @@ pub fn info() -> impl Strategy<Value = AgentInfo> {
             version: "0.1.0".to_owned(),
             instance,
             slots,
+            wishes: Default::default(),
             free_disk_bytes,
             paused,
             capabilities: Capabilities {

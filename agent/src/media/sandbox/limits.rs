@@ -14,8 +14,8 @@ pub(super) const OPEN_FILES_MAX: u64 = 1024;
 /// SVT-AV1 hangs below 2 GB even for small pictures, so a small machine gets no less than this.
 const MEMORY_BYTES_MIN: u64 = 4 << 30;
 
-/// Three quarters of the machine's memory, in bytes: what asks for more takes the machine down.
-pub(super) fn memory_bytes_default() -> u64 {
+/// The machine's memory in bytes; the most there can be where that cannot be asked.
+pub(crate) fn machine_memory_bytes() -> u64 {
     #[cfg(target_os = "linux")]
     let total = {
         let info = rustix::system::sysinfo();
@@ -25,7 +25,12 @@ pub(super) fn memory_bytes_default() -> u64 {
     };
     #[cfg(not(target_os = "linux"))]
     let total = u64::MAX;
-    MEMORY_BYTES_MIN.max(total / 4 * 3)
+    total
+}
+
+/// Three quarters of the machine's memory, in bytes: what asks for more takes the machine down.
+pub(super) fn memory_bytes_default() -> u64 {
+    MEMORY_BYTES_MIN.max(machine_memory_bytes() / 4 * 3)
 }
 
 /// Limits a program that has just started, from outside, where there is no launcher.

@@ -35,7 +35,7 @@ use std::sync::OnceLock;
 
 use tokio::process::{Child, Command};
 
-pub(crate) use limits::{ended, limit};
+pub(crate) use limits::{ended, limit, machine_memory_bytes};
 pub use report::Report;
 pub(crate) use spec::{Files, Limits};
 
