@@ -15,17 +15,21 @@ use crate::support::zoo;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// An agent, its API's address and its token.
-struct Api {
-    bed: Bed,
+pub struct Api {
+    pub bed: Bed,
     addr: SocketAddr,
     token: String,
 }
 
 impl Api {
     fn new() -> Self {
-        let bed = Bed::start_with(1, Meeting::Address, |_, agent| {
+        Self::of(Bed::start_with(1, Meeting::Address, |_, agent| {
             agent.env("DMC_LOG", "trace");
-        });
+        }))
+    }
+
+    /// The API of the first agent there.
+    pub fn of(bed: Bed) -> Self {
         let contact = fs::read_to_string(bed.data(0).join("agent.json")).unwrap();
         let contact: Value = serde_json::from_str(&contact).unwrap();
         let addr = contact["api"].as_str().unwrap().parse().unwrap();
@@ -40,7 +44,7 @@ impl Api {
     }
 
     /// Sends a head with these lines and a body; the status, the head and the body of the answer.
-    fn say(&self, first: &str, lines: &[String], body: &[u8]) -> (u16, String, String) {
+    pub fn say(&self, first: &str, lines: &[String], body: &[u8]) -> (u16, String, String) {
         let mut stream = self.connect();
         let head = format!("{first} HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"));
         // The agent may refuse before it has read everything.
@@ -48,16 +52,16 @@ impl Api {
         answer(&mut stream)
     }
 
-    fn host(&self) -> String {
+    pub fn host(&self) -> String {
         format!("Host: {}", self.addr)
     }
 
-    fn bearer(&self) -> String {
+    pub fn bearer(&self) -> String {
         format!("Authorization: Bearer {}", self.token)
     }
 
     /// A request that is right but for its first line.
-    fn ask(&self, first: &str) -> (u16, String, String) {
+    pub fn ask(&self, first: &str) -> (u16, String, String) {
         self.say(first, &[self.host(), self.bearer(), close()], b"")
     }
 
@@ -66,7 +70,7 @@ impl Api {
     }
 }
 
-fn close() -> String {
+pub fn close() -> String {
     "Connection: close".to_owned()
 }
 
@@ -81,7 +85,7 @@ fn answer(stream: &mut TcpStream) -> (u16, String, String) {
 }
 
 /// The answer is a problem with that status, and says something.
-fn is_problem((status, head, body): &(u16, String, String), expected: u16) {
+pub fn is_problem((status, head, body): &(u16, String, String), expected: u16) {
     assert_eq!(*status, expected, "{head}\n{body}");
     assert!(head.contains("content-type: application/problem+json"), "{head}");
     let problem: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"));

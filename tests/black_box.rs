@@ -13,6 +13,8 @@ mod comparator;
 #[cfg(test)]
 mod fidelity;
 #[cfg(test)]
+mod items;
+#[cfg(test)]
 mod membership;
 #[cfg(test)]
 mod mesh;

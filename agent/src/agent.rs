@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::discovery::Discovery;
+use crate::items::ItemBook;
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::sandbox::{self, Lacking, Sandbox};
@@ -318,7 +319,10 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let stop = CancellationToken::new();
     let (kv, plans) = (store.kv.clone(), data_dir.join("jobs"));
     let jobs = JobBook::open(kv, plans, stop.clone(), Arc::clone(&room))?;
+    let (kv, uploads) = (store.kv.clone(), data_dir.join("uploads"));
+    let items = ItemBook::new(kv, uploads, settings.upload_quota_bytes);
     clean(&data_dir, &jobs);
+    items.clean(&jobs)?;
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
     let tools = tools.map(|tools| tools.called_by(me).confined(&sandbox));
@@ -356,7 +360,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let free = worker::usable_disk(&settings, &store, &data_dir);
     let info = describe(&settings, tools.as_ref(), known, &data_dir, free).await;
     let parts =
-        Parts { me, settings, data_dir, store, net, members, tools, jobs, room, info, stop };
+        Parts { me, settings, data_dir, store, net, members, tools, jobs, items, room, info, stop };
     let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
     runtime.restore().await?;
     let ended = tokio::spawn(runtime.run());

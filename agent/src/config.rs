@@ -69,6 +69,10 @@ pub struct Settings {
     pub disk_reserve_bytes: u64,
     /// Most bytes of pieces and results that are kept for running jobs.
     pub blob_quota_bytes: u64,
+    /// Most bytes of files that clients send through the API.
+    pub upload_quota_bytes: u64,
+    /// Directories whose files clients of the API may name.
+    pub api_paths: Vec<PathBuf>,
     /// Whether this agent keeps whole jobs of members that leave.
     pub custodian: bool,
     /// Whether jobs are handed over by themselves while this machine runs on its battery.
@@ -115,6 +119,8 @@ impl Default for Settings {
             discovery_port: 0,
             disk_reserve_bytes: 1 << 30,
             blob_quota_bytes: 1 << 40,
+            upload_quota_bytes: 100 << 30,
+            api_paths: Vec::new(),
             custodian: true,
             hand_over: HandOver::Auto,
             jobs_open_max: 64,
@@ -216,7 +222,8 @@ fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, valu
         if let (true, Some(mesh)) = (known, mesh.as_table_mut()) {
             mesh.insert(key.to_owned(), read_value(value));
         }
-    } else if ["peers", "listen", "hours", "accept", "prefer"].contains(&key.as_str()) {
+    } else if ["peers", "listen", "hours", "accept", "prefer", "api_paths"].contains(&key.as_str())
+    {
         let items = value.split(',').map(|item| toml::Value::from(item.trim()));
         table.insert(key, items.collect::<Vec<_>>().into());
     } else if key == "name" || key == "api" || key == "door" || key == "inbox" {

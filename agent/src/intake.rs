@@ -91,6 +91,13 @@ impl Refusal {
 
 /// Accepts a wish: everything that can be known at once is refused here, before a job exists.
 pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> {
+    let id = JobId(Uuid::now_v7());
+    accept_as(shared, id, wish).await?;
+    Ok(id)
+}
+
+/// [`accept`] for a job that has an id already.
+pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<(), Refusal> {
     let preset = Preset::builtin(&wish.preset)?.with(&wish.overrides)?;
     if let Some(seconds) = wish.segment_seconds
         && !(1..=600).contains(&seconds)
@@ -115,7 +122,7 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
         MediaKind::Video | MediaKind::Audio => delivery(shared, &wish, &output).await?,
     };
     let request = Request {
-        id: JobId(Uuid::now_v7()),
+        id,
         input: wish.input,
         output: AnyPath(output),
         preset,
@@ -136,10 +143,9 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
         status: Status::ToDo,
         past: None,
     };
-    let id = request.id;
     shared.jobs.add(vec![request]).await?;
     archive::admit(shared, Some((id, probe))).await;
-    Ok(id)
+    Ok(())
 }
 
 /// Whether and where to the job is handed over: when the person says so, or when this machine runs

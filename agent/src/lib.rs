@@ -12,6 +12,7 @@ pub mod http;
 pub mod identity;
 pub mod intact;
 pub mod intake;
+pub mod items;
 pub mod jobs;
 pub mod media;
 pub mod members;

@@ -24,6 +24,7 @@ use tracing::{debug, error, info};
 use crate::config::Settings;
 use crate::discovery::{Discovery, Sighting};
 use crate::intact::{self, Seen};
+use crate::items::ItemBook;
 use crate::jobs::JobBook;
 use crate::media::run::Tools;
 use crate::media::verify::Checked;
@@ -91,6 +92,8 @@ pub struct Shared {
     pub tools: Option<Tools>,
     /// What persons asked for.
     pub jobs: JobBook,
+    /// What clients gave it to convert.
+    pub items: ItemBook,
     /// Who waits for room on a disk.
     pub room: Arc<Room>,
     /// Where peers reach this agent.
@@ -215,6 +218,8 @@ pub struct Parts {
     pub tools: Option<Tools>,
     /// What persons asked for.
     pub jobs: JobBook,
+    /// What clients gave it to convert.
+    pub items: ItemBook,
     /// Who waits for room on a disk.
     pub room: Arc<Room>,
     /// What this agent says of itself.
@@ -247,6 +252,7 @@ impl Runtime {
             twin: Mutex::default(),
             asked: broadcast::channel(ASKED).0,
             tools: parts.tools,
+            items: parts.items,
             jobs: parts.jobs,
             room: parts.room,
             listening: Mutex::default(),

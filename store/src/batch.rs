@@ -51,6 +51,12 @@ pub enum Table {
     History = 17,
     /// Records of jobs that are over and may be tried again. No start reads them.
     Shelf = 18,
+    /// Files that clients gave this agent to convert.
+    Items = 19,
+    /// Those files by client, then by id.
+    ItemsOf = 20,
+    /// What became of requests that may be repeated.
+    Once = 21,
 }
 
 /// What happens to a key.

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use dmc_protocol::id::JobId;
 use dmc_protocol::mesh::Input;
+use mime::APPLICATION_OCTET_STREAM as OCTETS;
 use serde::Deserialize;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
 
 use super::gather;
 use super::guard::{self, Guard};
@@ -41,6 +44,7 @@ pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
         .route("/api/v1/jobs/{id}/file", get(job_file))
         .route("/api/v1/pause", post(pause))
         .route("/api/v1/resume", post(resume))
+        .merge(super::items::routes())
         .merge(super::mesh::routes())
         .layer(middleware::from_fn_with_state(Arc::new(guard), guard::admit))
         .layer(middleware::map_response(problem::explain))
@@ -160,23 +164,42 @@ async fn take_back_job(
 }
 
 async fn remove_job(State(shared): Agent, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let view = one(&shared, &id).await?;
+    take_away(&shared, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a job that is over.
+pub(super) async fn take_away(shared: &Arc<Shared>, id: &str) -> Result<(), Problem> {
+    let view = one(shared, id).await?;
     if !view.is_over() {
         let detail = format!("job {id} is not over; cancel it first");
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    let id = read_id(&id)?;
+    let id = read_id(id)?;
     let _turn = shared.jobs.turn().await;
     shared.tell(Input::RemoveJob(id)).await;
     // What it erases is erased before the request goes.
     shared.ask(|_, _| ()).await;
     shared.jobs.remove(id).await.map_err(|e| Problem::from(Refusal::Store(e)))?;
-    source::unlist_unneeded(&shared).await;
-    Ok(StatusCode::NO_CONTENT)
+    source::unlist_unneeded(shared).await;
+    Ok(())
 }
 
-async fn job_file(State(shared): Agent, Path(id): Path<String>) -> Result<Response, Problem> {
-    let view = one(&shared, &id).await?;
+async fn job_file(
+    State(shared): Agent,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    result_of(&shared, &id, request).await
+}
+
+/// The result of a job, or the parts of it that `Range` asks for.
+pub(super) async fn result_of(
+    shared: &Arc<Shared>,
+    id: &str,
+    request: Request,
+) -> Result<Response, Problem> {
+    let view = one(shared, id).await?;
     if view.status != "finished_successful" {
         let detail = format!("job {id} has no result yet: it is {}", view.status);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
@@ -185,14 +208,16 @@ async fn job_file(State(shared): Agent, Path(id): Path<String>) -> Result<Respon
         let detail = format!("cannot read the result {}: {e}", view.output.display());
         Problem::new(StatusCode::GONE, detail)
     };
-    let file = tokio::fs::File::open(&view.output.0).await.map_err(gone)?;
-    let length = file.metadata().await.map_err(gone)?.len();
-    let body = Body::from_stream(tokio_util::io::ReaderStream::with_capacity(file, 1 << 18));
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_LENGTH, length.to_string()),
-    ];
-    Ok((headers, body).into_response())
+    tokio::fs::File::open(&view.output.0).await.map_err(gone)?;
+    let serve = ServeFile::new_with_mime(&view.output.0, &OCTETS).with_buf_chunk_size(1 << 18);
+    let Ok(response) = serve.oneshot(request).await;
+    Ok(response.map(Body::new))
+}
+
+/// Whether the body is a form with a file, which goes to the disk as it comes.
+pub(super) fn is_multipart(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"))
 }
 
 async fn pause(State(shared): Agent) -> Result<Json<StatusView>, Problem> {

@@ -7,6 +7,7 @@ pub(crate) mod gather;
 mod guard;
 mod handed;
 mod held;
+mod items;
 pub mod mesh;
 mod problem;
 pub mod views;
