@@ -153,7 +153,7 @@ fn wait_for(mesh: &Mesh, watch: &mut Watch, moment: Moment, asked: &Asked) -> us
         Moment::Verify => {
             let part = ".dmc-part";
             watch.until("the owner checks the whole", |host, line| {
-                host == 0 && line.contains("decoding the result") && line.contains(part)
+                host == 0 && line.contains("comparing the packets") && line.contains(part)
             });
             1
         }

@@ -208,8 +208,8 @@ async fn known_item(shared: &Arc<Shared>, client: &str, id: JobId) -> Result<Res
 }
 
 /// Reads the form. The file goes to the disk as it comes.
-async fn receive<'a>(
-    shared: &'a Shared,
+async fn receive(
+    shared: &Shared,
     id: JobId,
     mut form: Multipart,
     length: u64,
