@@ -277,7 +277,9 @@ fn a_source_that_changes_on_the_way_is_not_published() {
     let (source, out) = (bed.dir("in").join("film.mp4"), bed.dir("out").join("film.mkv"));
     fs::copy(zoo::get("long.mp4"), &source).unwrap();
     let mut command = bed.dmc(0);
-    command.args(["convert", "--preset", "hevc", "-o"]).arg(&out).arg(&source);
+    // So short that not all of them are cut before the change.
+    command.args(["convert", "--preset", "hevc", "--segment-seconds", "4", "-o"]);
+    command.arg(&out).arg(&source);
     let converting = Running::start(&mut command);
     wait_for("it works", || {
         (bed.ask(0, &["jobs", "list"])[0]["status"] == "in_progress").then_some(())

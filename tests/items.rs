@@ -188,6 +188,7 @@ fn a_request_with_a_key_is_done_once() {
     assert_eq!((again.0, &parsed(&again)["item_id"]), (200, &id));
     api.bed.kill(0);
     api.bed.start_again(0);
+    api.bed.wait_for_peers(0, 0);
     api = Api::of(api.bed);
     let again = send(&api, &key, &body);
     assert_eq!((again.0, &parsed(&again)["item_id"]), (200, &id));
