@@ -198,4 +198,15 @@ fn a_request_with_a_key_is_done_once() {
     let listed = parsed(&api.ask("GET /api/v1/item/c"));
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed:#}");
     assert_eq!(listed[1]["item_id"], id, "the newest first");
+
+    // Who removes the job removes what was sent for it.
+    let place = format!("/api/v1/jobs/{}", id.as_str().unwrap());
+    api.ask(&format!("POST {place}/cancel"));
+    let end = Instant::now() + LIMIT;
+    while api.ask(&format!("DELETE {place}")).0 != 204 {
+        assert!(Instant::now() < end, "the job does not end");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(uploads(&api).len(), 1, "{:?}", uploads(&api));
+    is_problem(&send(&api, &key, &body), 410);
 }

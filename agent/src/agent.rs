@@ -320,7 +320,8 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let (kv, plans) = (store.kv.clone(), data_dir.join("jobs"));
     let jobs = JobBook::open(kv, plans, stop.clone(), Arc::clone(&room))?;
     let (kv, uploads) = (store.kv.clone(), data_dir.join("uploads"));
-    let items = ItemBook::new(kv, uploads, settings.upload_quota_bytes);
+    let (quota, reserve) = (settings.upload_quota_bytes, settings.disk_reserve_bytes);
+    let items = ItemBook::new(kv, uploads, quota, reserve);
     clean(&data_dir, &jobs);
     items.clean(&jobs)?;
     unpin_leftovers(&store)?;

@@ -96,6 +96,8 @@ pub struct ItemBook {
     kv: Kv,
     dir: PathBuf,
     quota: u64,
+    /// Bytes that stay free on the disk.
+    reserve: u64,
     /// Bytes that are arriving now.
     arriving: Arc<Mutex<u64>>,
     /// Requests with a key of their own that are being answered.
@@ -127,10 +129,11 @@ pub enum Once<'a> {
 }
 
 impl ItemBook {
-    /// `dir` is for uploaded files, which may take `quota` bytes.
-    pub fn new(kv: Kv, dir: PathBuf, quota: u64) -> ItemBook {
+    /// `dir` is for uploaded files, which may take `quota` bytes, and must leave `reserve` bytes free
+    /// on their disk.
+    pub fn new(kv: Kv, dir: PathBuf, quota: u64, reserve: u64) -> ItemBook {
         let (arriving, asking, hashing) = Default::default();
-        ItemBook { kv, dir, quota, arriving, asking, hashing }
+        ItemBook { kv, dir, quota, reserve, arriving, asking, hashing }
     }
 
     /// Removes what a run that was cut short left: files that had not arrived, and items without a
@@ -291,7 +294,7 @@ mod tests {
     }
 
     fn book(dir: &Path) -> ItemBook {
-        ItemBook::new(Kv::memory(), dir.to_owned(), 250)
+        ItemBook::new(Kv::memory(), dir.to_owned(), 250, 0)
     }
 
     #[test]

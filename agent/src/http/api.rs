@@ -168,7 +168,7 @@ async fn remove_job(State(shared): Agent, Path(id): Path<String>) -> Result<Stat
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a job that is over.
+/// Removes a job that is over, and the file that a client sent for it.
 pub(super) async fn take_away(shared: &Arc<Shared>, id: &str) -> Result<(), Problem> {
     let view = one(shared, id).await?;
     if !view.is_over() {
@@ -181,6 +181,9 @@ pub(super) async fn take_away(shared: &Arc<Shared>, id: &str) -> Result<(), Prob
     // What it erases is erased before the request goes.
     shared.ask(|_, _| ()).await;
     shared.jobs.remove(id).await.map_err(|e| Problem::from(Refusal::Store(e)))?;
+    if let Some(item) = shared.items.get(id).map_err(|e| Problem::from(Refusal::Store(e)))? {
+        shared.items.remove(&item).await.map_err(|e| Problem::from(Refusal::Store(e)))?;
+    }
     source::unlist_unneeded(shared).await;
     Ok(())
 }

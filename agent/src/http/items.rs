@@ -203,7 +203,11 @@ async fn answer(shared: &Arc<Shared>, item: Item, status: StatusCode) -> Result<
 }
 
 async fn known_item(shared: &Arc<Shared>, client: &str, id: JobId) -> Result<Response, Problem> {
-    let item = find(shared, client, &id.to_string())?;
+    let item = find(shared, client, &id.to_string()).map_err(|_| {
+        let why =
+            "the item that this Idempotency-Key made was deleted; a new one needs another key";
+        Problem::new(StatusCode::GONE, why)
+    })?;
     answer(shared, item, StatusCode::OK).await
 }
 
@@ -228,7 +232,7 @@ async fn receive(
             let file_name = field.file_name().unwrap_or_default().to_owned();
             // SHA-512 costs as much as all the rest, so it is computed when that is known to be wanted.
             let mut upload = Upload::begin(&shared.items, id, &file_name, wish.sha512).await?;
-            upload.room(length, shared.settings.disk_reserve_bytes)?;
+            upload.room(length)?;
             while let Some(bytes) = tokio::time::timeout(PAUSE_MAX, field.chunk())
                 .await
                 .map_err(|_| late())?
@@ -506,10 +510,11 @@ async fn remove(
     }
     match take_away(&shared, &job).await {
         // Its job was removed before.
-        Err(problem) if problem.status == StatusCode::NOT_FOUND.as_u16() => {}
+        Err(problem) if problem.status == StatusCode::NOT_FOUND.as_u16() => {
+            shared.items.remove(&item).await.map_err(unkept)?;
+        }
         other => other?,
     }
-    shared.items.remove(&item).await.map_err(unkept)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

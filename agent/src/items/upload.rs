@@ -16,6 +16,8 @@ use crate::room;
 /// Longest name of a file, as file systems have it.
 const NAME_BYTES_MAX: usize = 200;
 const READ_BYTES: usize = 1 << 20;
+/// How often a file that arrives looks for room on the disk.
+const LOOK_BYTES: u64 = 64 << 20;
 
 /// Checksums of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,19 +162,23 @@ impl<'a> Upload<'a> {
 
     /// Takes the next bytes.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        let before = self.place.bytes / LOOK_BYTES;
         self.count(bytes.len() as u64)?;
+        if self.place.bytes / LOOK_BYTES > before {
+            room::check(&self.place.dir, LOOK_BYTES, self.book.reserve)?;
+        }
         self.sums.update(bytes);
         let written = self.file.write_all(bytes).await;
         written.map_err(|source| UploadError::Disk { path: self.path(), source })
     }
 
     /// Fails when so many bytes more would be too many, of this file and all others.
-    pub fn room(&self, more: u64, reserve: u64) -> Result<(), UploadError> {
+    pub fn room(&self, more: u64) -> Result<(), UploadError> {
         let used = self.book.used()?;
         if used.saturating_add(more) > self.book.quota {
             return Err(UploadError::Quota { quota: self.book.quota, used });
         }
-        Ok(room::check(&self.place.dir, more, reserve)?)
+        Ok(room::check(&self.place.dir, more, self.book.reserve)?)
     }
 
     fn count(&mut self, more: u64) -> Result<(), UploadError> {
