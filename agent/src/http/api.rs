@@ -18,19 +18,14 @@ use tower_http::services::ServeFile;
 
 use super::gather;
 use super::guard::{self, Guard};
+use super::page::Page;
 use super::problem::{self, Problem};
 use super::views::{JobView, PeerView, StatusView};
-use crate::intake::{self, Refusal, Wish};
-use crate::jobs::Status;
+use crate::intake::{self, Wish};
 use crate::runtime::Shared;
 use crate::source;
 
 type Agent = State<Arc<Shared>>;
-
-/// Jobs of a page when nothing else is asked for.
-const PAGE: usize = 50;
-/// Most jobs of a page.
-const PAGE_MAX: usize = 1_000;
 
 pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
     Router::new()
@@ -82,12 +77,7 @@ async fn list_jobs(
     State(shared): Agent,
     Query(which): Query<Which>,
 ) -> Result<Json<Vec<JobView>>, Problem> {
-    let limit = which.limit.unwrap_or(PAGE).min(PAGE_MAX);
-    let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let status = which.status.map(|word| word.parse::<Status>()).transpose();
-    let status = status.map_err(|e| wrong(e.to_string()))?;
-    let cursor = which.cursor.map(|id| id.parse::<JobId>()).transpose();
-    let before = cursor.map_err(|e| wrong(e.to_string()))?;
+    let Page { status, before, limit } = Page::of(which.status, which.cursor, which.limit)?;
     let page = match which.id {
         Some(part) => shared.jobs.find(&part, limit).and_then(|ids| {
             let requests = ids.into_iter().map(|id| shared.jobs.request(id));
@@ -95,8 +85,7 @@ async fn list_jobs(
         }),
         None => shared.jobs.page(status, before, limit),
     };
-    let page = page.map_err(|e| Problem::from(Refusal::Store(e)))?;
-    Ok(Json(gather::jobs(&shared, page).await.ok_or_else(stopping)?))
+    Ok(Json(gather::jobs(&shared, page?).await.ok_or_else(stopping)?))
 }
 
 fn read_id(text: &str) -> Result<JobId, Problem> {
@@ -180,9 +169,9 @@ pub(super) async fn take_away(shared: &Arc<Shared>, id: &str) -> Result<(), Prob
     shared.tell(Input::RemoveJob(id)).await;
     // What it erases is erased before the request goes.
     shared.ask(|_, _| ()).await;
-    shared.jobs.remove(id).await.map_err(|e| Problem::from(Refusal::Store(e)))?;
-    if let Some(item) = shared.items.get(id).map_err(|e| Problem::from(Refusal::Store(e)))? {
-        shared.items.remove(&item).await.map_err(|e| Problem::from(Refusal::Store(e)))?;
+    shared.jobs.remove(id).await?;
+    if let Some(item) = shared.items.get(id)? {
+        shared.items.remove(&item).await?;
     }
     source::unlist_unneeded(shared).await;
     Ok(())

@@ -12,6 +12,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,18 +25,16 @@ use uuid::Uuid;
 
 use super::api::{is_multipart, stopping, take_away};
 use super::gather;
+use super::page::Page;
 use super::problem::Problem;
 use super::views::JobView;
-use crate::intake::{self, Refusal, Wish};
+use crate::intake::{self, Wish};
 use crate::items::{CLIENT_BYTES_MAX, Item, Once, Receipt, Turn, Upload, UploadError, is_client};
-use crate::jobs::Status;
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
 
 type Agent = State<Arc<Shared>>;
 
-const PAGE: usize = 50;
-const PAGE_MAX: usize = 1_000;
 /// Items that are looked at for one page of a status.
 const LOOKED_AT_MAX: usize = 10_000;
 /// Longest text of a form's field.
@@ -152,10 +151,6 @@ impl From<UploadError> for Problem {
     }
 }
 
-fn unkept(error: dmc_store::StoreError) -> Problem {
-    Problem::from(Refusal::Store(error))
-}
-
 fn once_word(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {
@@ -180,7 +175,7 @@ async fn create(State(shared): Agent, request: Request) -> Result<Response, Prob
     check_client(&wish.client_id)?;
     let turn = match key.as_deref().map(|key| shared.items.once(&wish.client_id, key)) {
         None => None,
-        Some(once) => match once.map_err(unkept)? {
+        Some(once) => match once? {
             Once::New(turn) => Some(turn),
             Once::Known(known) => return known_item(&shared, &wish.client_id, known).await,
             Once::Busy => {
@@ -211,6 +206,13 @@ async fn known_item(shared: &Arc<Shared>, client: &str, id: JobId) -> Result<Res
     answer(shared, item, StatusCode::OK).await
 }
 
+/// What comes next of a form.
+async fn in_time<T>(next: impl Future<Output = Result<T, MultipartError>>) -> Result<T, Problem> {
+    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time");
+    let came = tokio::time::timeout(PAUSE_MAX, next).await.map_err(late)?;
+    came.map_err(|e| bad(e.body_text()))
+}
+
 /// Reads the form. The file goes to the disk as it comes.
 async fn receive(
     shared: &Shared,
@@ -219,11 +221,8 @@ async fn receive(
     length: u64,
 ) -> Result<(ItemWish, Option<Receipt>), Problem> {
     let (mut wish, mut receipt) = (ItemWish::default(), None);
-    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time");
-    let broken = |e: axum::extract::multipart::MultipartError| bad(e.body_text());
     loop {
-        let next = tokio::time::timeout(PAUSE_MAX, form.next_field()).await;
-        let Some(mut field) = next.map_err(|_| late())?.map_err(broken)? else { break };
+        let Some(mut field) = in_time(form.next_field()).await? else { break };
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {
             if receipt.is_some() {
@@ -233,22 +232,14 @@ async fn receive(
             // SHA-512 costs as much as all the rest, so it is computed when that is known to be wanted.
             let mut upload = Upload::begin(&shared.items, id, &file_name, wish.sha512).await?;
             upload.room(length)?;
-            while let Some(bytes) = tokio::time::timeout(PAUSE_MAX, field.chunk())
-                .await
-                .map_err(|_| late())?
-                .map_err(broken)?
-            {
+            while let Some(bytes) = in_time(field.chunk()).await? {
                 upload.write(&bytes).await?;
             }
             receipt = Some(upload.finish().await?);
             continue;
         }
         let mut text = Vec::new();
-        while let Some(bytes) = tokio::time::timeout(PAUSE_MAX, field.chunk())
-            .await
-            .map_err(|_| late())?
-            .map_err(broken)?
-        {
+        while let Some(bytes) = in_time(field.chunk()).await? {
             text.extend_from_slice(&bytes);
             if text.len() > TEXT_BYTES_MAX {
                 return Err(bad(format!("the field has more than {TEXT_BYTES_MAX} bytes")));
@@ -303,7 +294,7 @@ async fn add_uploaded(
         checksums: Some(receipt.checksums.clone()),
         sha512: wish.sha512,
     };
-    shared.items.begin(&item).await.map_err(unkept)?;
+    shared.items.begin(&item).await?;
     let kept = receipt.keep(&shared.items, id).map_err(Problem::from);
     let made = match kept {
         Ok(file) => {
@@ -344,7 +335,7 @@ async fn add_named(
         checksums: None,
         sha512: wish.sha512,
     };
-    shared.items.begin(&item).await.map_err(unkept)?;
+    shared.items.begin(&item).await?;
     let made = make_job(shared, id, wish, file, None).await;
     let item = settle(shared, item, made, turn).await?;
     begin_checksum(shared, &item, path);
@@ -403,11 +394,11 @@ async fn settle(
 ) -> Result<Item, Problem> {
     match made {
         Ok(()) => {
-            shared.items.settle(&item, turn).await.map_err(unkept)?;
+            shared.items.settle(&item, turn).await?;
             Ok(item)
         }
         Err(problem) => {
-            shared.items.remove(&item).await.map_err(unkept)?;
+            shared.items.remove(&item).await?;
             Err(problem)
         }
     }
@@ -420,7 +411,7 @@ fn no_item() -> Problem {
 fn find(shared: &Shared, client: &str, id: &str) -> Result<Item, Problem> {
     check_client(client)?;
     let id = id.parse().map_err(|_| no_item())?;
-    let item = shared.items.get(id).map_err(unkept)?;
+    let item = shared.items.get(id)?;
     item.filter(|item| item.client == client).ok_or_else(no_item)
 }
 
@@ -449,21 +440,17 @@ async fn list(
     Query(which): Query<Which>,
 ) -> Result<Json<Vec<ItemView>>, Problem> {
     check_client(&client)?;
-    let limit = which.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-    let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let status = which.status.map(|word| word.parse::<Status>()).transpose();
-    let status = status.map_err(|e| wrong(e.to_string()))?;
-    let cursor = which.cursor.map(|id| id.parse::<JobId>()).transpose();
-    let mut before = cursor.map_err(|e| wrong(e.to_string()))?;
+    let Page { status, mut before, limit } = Page::of(which.status, which.cursor, which.limit)?;
+    let limit = limit.max(1);
     let (mut views, mut looked_at) = (Vec::new(), 0);
     while views.len() < limit && looked_at < LOOKED_AT_MAX {
-        let page = shared.items.page(&client, before, limit).map_err(unkept)?;
+        let page = shared.items.page(&client, before, limit)?;
         let Some(last) = page.last() else { break };
         before = Some(last.id);
         looked_at += page.len();
         let requests: Result<Vec<_>, _> =
             page.iter().filter_map(|item| shared.jobs.request(item.id).transpose()).collect();
-        let jobs = gather::jobs(&shared, requests.map_err(unkept)?).await.ok_or_else(stopping)?;
+        let jobs = gather::jobs(&shared, requests?).await.ok_or_else(stopping)?;
         for job in jobs {
             let item = page.iter().find(|item| item.id.to_string() == job.id);
             let fits = status.is_none_or(|status| status.word() == job.status);
@@ -511,7 +498,7 @@ async fn remove(
     match take_away(&shared, &job).await {
         // Its job was removed before.
         Err(problem) if problem.status == StatusCode::NOT_FOUND.as_u16() => {
-            shared.items.remove(&item).await.map_err(unkept)?;
+            shared.items.remove(&item).await?;
         }
         other => other?,
     }

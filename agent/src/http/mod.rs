@@ -9,6 +9,7 @@ mod handed;
 mod held;
 mod items;
 pub mod mesh;
+mod page;
 mod problem;
 pub mod views;
 

@@ -5,6 +5,7 @@ use axum::body::{self, Body};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dmc_protocol::message::bounded;
+use dmc_store::StoreError;
 use serde::{Deserialize, Serialize};
 
 use crate::intake::Refusal;
@@ -68,6 +69,12 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, chain(&refusal));
         Problem { usage: refusal.is_usage(), ..problem }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        Refusal::Store(error).into()
     }
 }
 
