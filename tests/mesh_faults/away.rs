@@ -1,6 +1,6 @@
 //! Agents that are away for a while: owners, sleepers, and those that come back elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -22,17 +22,14 @@ const SLOW: &[&str] = &["--codec", "h264", "--encoder-speed", "veryslow", "--seg
 /// Workers finish what they hold within this time.
 const WORK_LIMIT: Duration = Duration::from_secs(180);
 
-/// How often each task was started, by any agent, and how often it was finished.
-fn runs(mesh: &Mesh) -> BTreeMap<String, (usize, usize)> {
-    let mut all: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for line in
-        mesh.hosts.iter().flat_map(|h| h.log().lines().map(str::to_owned).collect::<Vec<_>>())
-    {
-        let Some((before, after)) = line.split_once("task=") else { continue };
-        let task = after.split(' ').next().unwrap_or_default().to_owned();
-        let count = all.entry(task).or_default();
-        count.0 += usize::from(before.contains(" starts "));
-        count.1 += usize::from(before.contains(" finished "));
+/// The attempts at each task that were started so far, by any agent.
+fn attempts(mesh: &Mesh) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let logs: Vec<String> = mesh.hosts.iter().map(|host| host.log()).collect();
+    for line in logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains(" starts ")) {
+        let Some((_, after)) = line.split_once("task=") else { continue };
+        let Some((task, attempt)) = after.split_once(" attempt=") else { continue };
+        all.entry(task.to_owned()).or_default().insert(attempt.to_owned());
     }
     all
 }
@@ -96,6 +93,7 @@ fn owner_away(dir: &std::path::Path, leave: impl Fn(&mut Mesh)) {
         assert!(host.is_up());
     }
 
+    let begun = attempts(&mesh);
     let mut watch = Watch::new(&mesh);
     mesh.hosts[0].start();
     watch.until("a worker is back", |host, line| host == 0 && line.contains("connected peer="));
@@ -112,9 +110,13 @@ fn owner_away(dir: &std::path::Path, leave: impl Fn(&mut Mesh)) {
     let checked = wait_for("the owner has what was done", &["committed"]);
     let jobs = mesh.wait_done(JOB_LIMIT);
     mesh.check_result(&asked, &jobs);
-    let runs = runs(&mesh);
+    // What the owner itself had begun before it left may go on until it knows of the result.
+    let (after, workers) = (attempts(&mesh), finished_by(&mesh, 1));
+    let finished: Vec<String> = workers.into_iter().chain(finished_by(&mesh, 2)).collect();
     for task in &held {
-        assert_eq!(runs[task], (1, 1), "{task} was done again though its result was held");
+        assert_eq!(after[task], begun[task], "{task} was given out again though it was held");
+        let times = finished.iter().filter(|done| *done == task).count();
+        assert_eq!(times, 1, "{task} was encoded {times} times");
     }
     mesh.check_tidy(&jobs);
     println!(
