@@ -37,7 +37,8 @@ async fn main() -> anyhow::Result<()> {
     let store = Store::open(&dir, BlobLimits::default())?;
     let room = Arc::new(Room::new(&dir));
     let stop = CancellationToken::new();
-    let book = Arc::new(JobBook::open(store.kv.clone(), dir.join("jobs"), stop, room)?);
+    let book =
+        Arc::new(JobBook::open(store.kv.clone(), dir.join("jobs"), stop, room, Arc::default())?);
     let wish = Arc::new(request(&source)?);
 
     let singles = (jobs / 10).min(SINGLES_MAX);

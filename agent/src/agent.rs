@@ -13,7 +13,7 @@ use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, Wishes, bounded};
 use dmc_protocol::record::{Record, WorkState};
 use dmc_store::{BlobLimits, Store};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -27,9 +27,10 @@ use crate::media::sandbox::{self, Lacking, Sandbox};
 use crate::media::{capability, leftovers, publish};
 use crate::members::{Members, MembersError};
 use crate::net::{self, Gate, Net, NetEvent};
+use crate::news::News;
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
-use crate::{custody, http, identity, intake, owner, power, speeds, state, worker};
+use crate::{custody, http, identity, intake, owner, power, speeds, state, webhooks, worker};
 
 /// The port that agents prefer to listen on for peers.
 pub const PEER_PORT: u16 = 7341;
@@ -318,7 +319,10 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     room.make_ballast();
     let stop = CancellationToken::new();
     let (kv, plans) = (store.kv.clone(), data_dir.join("jobs"));
-    let jobs = JobBook::open(kv, plans, stop.clone(), Arc::clone(&room))?;
+    let news = Arc::new(News::default());
+    let jobs = JobBook::open(kv, plans, stop.clone(), Arc::clone(&room), Arc::clone(&news))?;
+    let ended = Arc::new(Notify::new());
+    let jobs = if settings.webhooks.is_empty() { jobs } else { jobs.telling(Arc::clone(&ended)) };
     let (kv, uploads) = (store.kv.clone(), data_dir.join("uploads"));
     let (quota, reserve) = (settings.upload_quota_bytes, settings.disk_reserve_bytes);
     let items = ItemBook::new(kv, uploads, quota, reserve);
@@ -360,14 +364,31 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let was_known = known.is_some();
     let free = worker::usable_disk(&settings, &store, &data_dir);
     let info = describe(&settings, tools.as_ref(), known, &data_dir, free).await;
-    let parts =
-        Parts { me, settings, data_dir, store, net, members, tools, jobs, items, room, info, stop };
+    let parts = Parts {
+        me,
+        settings,
+        data_dir,
+        store,
+        net,
+        members,
+        tools,
+        jobs,
+        items,
+        room,
+        news,
+        ended,
+        info,
+        stop,
+    };
     let (mut runtime, shared) = Runtime::new(parts, events.clone(), inbox, discovery);
     runtime.restore().await?;
     let ended = tokio::spawn(runtime.run());
     forward(net_inbox, events.clone(), Event::Net);
     forward(changes, events.clone(), Event::Members);
     let api = http::serve(listener, Arc::clone(&shared))?;
+    if !shared.settings.webhooks.is_empty() {
+        shared.tasks.spawn(webhooks::run(Arc::clone(&shared)));
+    }
     intake::resume(&shared).await;
     if was_known {
         prove_again(&shared);

@@ -9,6 +9,7 @@ use dmc_protocol::media::{Encoder, MediaKind};
 use serde::{Deserialize, Serialize};
 
 use crate::hours::Hours;
+use crate::webhooks::Webhook;
 
 /// Whether agents that see each other join by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -73,6 +74,8 @@ pub struct Settings {
     pub upload_quota_bytes: u64,
     /// Directories whose files clients of the API may name.
     pub api_paths: Vec<PathBuf>,
+    /// Who is told that a job is over.
+    pub webhooks: Vec<Webhook>,
     /// Whether this agent keeps whole jobs of members that leave.
     pub custodian: bool,
     /// Whether jobs are handed over by themselves while this machine runs on its battery.
@@ -121,6 +124,7 @@ impl Default for Settings {
             blob_quota_bytes: 1 << 40,
             upload_quota_bytes: 100 << 30,
             api_paths: Vec::new(),
+            webhooks: Vec::new(),
             custodian: true,
             hand_over: HandOver::Auto,
             jobs_open_max: 64,

@@ -32,21 +32,25 @@ pub use place::container_of;
 use place::{check_output, output_path};
 
 /// What a person asks for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Wish {
     /// The source, absolute.
+    #[schema(value_type = String)]
     pub input: AnyPath,
     /// The result, absolute; `None`: `name.<codec>.<container>` beside the source or in
     /// `output_dir`.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub output: Option<AnyPath>,
     /// Directory of the result.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub output_dir: Option<AnyPath>,
     /// Name of the preset.
     pub preset: String,
     /// Changes to the preset.
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub overrides: PresetOverrides,
     /// Whether an existing result may be replaced.
     #[serde(default)]

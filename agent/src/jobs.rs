@@ -145,7 +145,7 @@ impl FromStr for Status {
 }
 
 /// The proof that the result is the same film.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Proof {
     /// Frames in the result: every frame that was expected, and no other.
     pub frames: u64,

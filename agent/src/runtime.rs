@@ -16,7 +16,7 @@ use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::{AgentInfo, Message};
 use dmc_protocol::time::Time;
 use dmc_store::{BATCH_BYTES_MAX, Batch, Store, StoreError};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
@@ -30,6 +30,7 @@ use crate::media::run::Tools;
 use crate::media::verify::Checked;
 use crate::members::{Change, Members};
 use crate::net::{Net, NetEvent};
+use crate::news::News;
 use crate::room::Room;
 pub use membership::Asked;
 use stopping::Stopping;
@@ -96,6 +97,10 @@ pub struct Shared {
     pub items: ItemBook,
     /// Who waits for room on a disk.
     pub room: Arc<Room>,
+    /// What changed, for those who watch.
+    pub news: Arc<News>,
+    /// Wakes those who tell other programs of jobs that are over.
+    pub ended: Arc<Notify>,
     /// Where peers reach this agent.
     pub listening: Mutex<Vec<SocketAddr>>,
     /// Where peers were seen or reached.
@@ -222,6 +227,10 @@ pub struct Parts {
     pub items: ItemBook,
     /// Who waits for room on a disk.
     pub room: Arc<Room>,
+    /// What changed, for those who watch.
+    pub news: Arc<News>,
+    /// Wakes those who tell other programs of jobs that are over.
+    pub ended: Arc<Notify>,
     /// What this agent says of itself.
     pub info: AgentInfo,
     /// Ends everything that runs beside the loop.
@@ -255,6 +264,8 @@ impl Runtime {
             items: parts.items,
             jobs: parts.jobs,
             room: parts.room,
+            news: parts.news,
+            ended: parts.ended,
             listening: Mutex::default(),
             met: Mutex::default(),
             info: Mutex::new(parts.info),
@@ -378,7 +389,12 @@ impl Runtime {
     async fn take(&mut self, event: Event, outputs: &mut Vec<Output>) {
         let now = self.shared.now();
         match event {
-            Event::Input(input) => outputs.extend(self.mesh.handle(now, input)),
+            Event::Input(input) => {
+                if matches!(input, Input::SetPaused(_)) {
+                    self.shared.news.mesh();
+                }
+                outputs.extend(self.mesh.handle(now, input));
+            }
             Event::Net(event) => self.on_net(event, outputs),
             Event::Sighting(sighting) => {
                 if let (Sighting::Twin(_), Some(discovery)) = (&sighting, &mut self.discovery) {
@@ -386,7 +402,10 @@ impl Runtime {
                 }
                 self.shared.seen(sighting).await;
             }
-            Event::Members(change) => self.on_members(change, outputs).await,
+            Event::Members(change) => {
+                self.shared.news.mesh();
+                self.on_members(change, outputs).await;
+            }
             Event::Ask(question) => self.asked.push(question),
             Event::Stop(done) => self.stop_asked = Some(done),
         }
@@ -394,6 +413,9 @@ impl Runtime {
 
     fn on_net(&mut self, event: NetEvent, outputs: &mut Vec<Output>) {
         let now = self.shared.now();
+        if matches!(event, NetEvent::Up(_) | NetEvent::Down(_)) {
+            self.shared.news.mesh();
+        }
         let input = match event {
             NetEvent::Up(peer) => {
                 self.greet(peer, outputs);
@@ -479,7 +501,10 @@ async fn effect(shared: Arc<Shared>, output: Output) {
         Output::Save(_) | Output::Erase(_) | Output::Shelve(_) | Output::Unshelve(_) => {}
         Output::NeedIds => {}
         Output::Send { to, message } => shared.net.send(to, message).await,
-        Output::Changed(job) => debug!(%job, "changed"),
+        Output::Changed(job) => {
+            debug!(%job, "changed");
+            shared.news.job(job);
+        }
         Output::Cut(task) => owner::cut(shared, task),
         Output::ReleasePiece { task, blob } => owner::release_piece(shared, task, blob),
         Output::Fetch { attempt, task, from, result } => {
@@ -510,9 +535,11 @@ async fn effect(shared: Arc<Shared>, output: Output) {
             worker::fetch_input(shared, attempt, owner, blob);
         }
         Output::Run { attempt, owner, task, spec, input: _, blob } => {
+            shared.news.mesh();
             worker::run(shared, attempt, owner, task, spec, blob);
         }
         Output::Discard { attempt, blob, result } => {
+            shared.news.mesh();
             worker::discard(shared, attempt, blob, result);
         }
     }

@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 fn book(kv: &Kv, dir: &Path) -> JobBook {
     let room = Arc::new(Room::new(dir));
-    JobBook::open(kv.clone(), dir.join("jobs"), CancellationToken::new(), room).unwrap()
+    JobBook::open(kv.clone(), dir.join("jobs"), CancellationToken::new(), room, Arc::default())
+        .unwrap()
 }
 
 fn new() -> (TempDir, Kv, JobBook) {

@@ -57,6 +57,8 @@ pub enum Table {
     ItemsOf = 20,
     /// What became of requests that may be repeated.
     Once = 21,
+    /// Jobs whose end other programs are still to be told.
+    Outbox = 22,
 }
 
 /// What happens to a key.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dmc_agent::config::Door;
+use dmc_agent::http::access::Scope;
 use dmc_agent::jobs::Status;
 use dmc_protocol::media::{Codec, Container, EncoderSpeed};
 
@@ -67,6 +68,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<MeshCommand>,
     },
+    /// Make and revoke the tokens with which programs use this agent.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Print a link that opens the dashboard of this agent in a browser.
+    Dashboard,
     /// Finish what runs here and take nothing new.
     Pause,
     /// Take new work again.
@@ -194,6 +202,25 @@ pub(crate) enum JobsCommand {
     TakeBack { id: String },
     /// Forget a job that is over.
     Remove { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it; it is told only this once.
+    Add {
+        /// What people will call it.
+        name: String,
+        /// What it may be used for.
+        #[arg(long, value_enum, default_value_t = Scope::Submit)]
+        scope: Scope,
+    },
+    /// List the tokens.
+    List,
+    /// A token opens nothing any more, and browsers that signed in with it are signed out.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -81,6 +81,11 @@ impl Client {
         })
     }
 
+    /// Address of the agent, as a browser takes it.
+    pub(crate) fn home(&self) -> &str {
+        self.base.trim_end_matches("/api/v1")
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
     }

@@ -12,6 +12,7 @@ mod peers;
 mod presets;
 mod progress;
 mod show;
+mod tokens;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -109,6 +110,8 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Fetch(options) => fetch::run(&Client::connect(&place).await?, options).await,
         Command::Peers => peers::run(&Client::connect(&place).await?).await,
         Command::Mesh { command } => mesh::run(&place, command).await,
+        Command::Token { command } => tokens::run(&Client::connect(&place).await?, command).await,
+        Command::Dashboard => tokens::dashboard(&Client::connect(&place).await?).await,
         Command::Pause => peers::pause(&Client::connect(&place).await?, true).await,
         Command::Resume => peers::pause(&Client::connect(&place).await?, false).await,
         Command::Presets { command } => presets::run(&place, command),

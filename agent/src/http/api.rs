@@ -7,7 +7,6 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use dmc_protocol::id::JobId;
 use dmc_protocol::mesh::Input;
@@ -15,11 +14,15 @@ use mime::APPLICATION_OCTET_STREAM as OCTETS;
 use serde::Deserialize;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::description;
 use super::gather;
 use super::guard::{self, Guard};
 use super::page::Page;
-use super::problem::{self, Problem};
+use super::problem::{self, Problem, Refused};
 use super::views::{JobView, PeerView, StatusView};
 use crate::intake::{self, Wish};
 use crate::runtime::Shared;
@@ -27,20 +30,32 @@ use crate::source;
 
 type Agent = State<Arc<Shared>>;
 
-pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
-    Router::new()
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/peers", get(peers))
-        .route("/api/v1/jobs", get(list_jobs).post(add_job))
-        .route("/api/v1/jobs/{id}", get(show_job).delete(remove_job))
-        .route("/api/v1/jobs/{id}/cancel", post(cancel_job))
-        .route("/api/v1/jobs/{id}/retry", post(retry_job))
-        .route("/api/v1/jobs/{id}/take-back", post(take_back_job))
-        .route("/api/v1/jobs/{id}/file", get(job_file))
-        .route("/api/v1/pause", post(pause))
-        .route("/api/v1/resume", post(resume))
+/// All calls, each with its description.
+fn described() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::with_openapi(description::begin())
+        .routes(routes!(status))
+        .routes(routes!(peers))
+        .routes(routes!(list_jobs, add_job))
+        .routes(routes!(show_job, remove_job))
+        .routes(routes!(cancel_job))
+        .routes(routes!(retry_job))
+        .routes(routes!(take_back_job))
+        .routes(routes!(job_file))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
         .merge(super::items::routes())
         .merge(super::mesh::routes())
+        .merge(super::events::routes())
+        .merge(super::metrics::routes())
+        .merge(super::tokens::routes())
+}
+
+pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
+    let (calls, description) = described().split_for_parts();
+    calls
+        .merge(description::routes(&description))
+        .merge(super::tokens::pages())
+        .merge(super::dashboard::routes())
         .layer(middleware::from_fn_with_state(Arc::new(guard), guard::admit))
         .layer(middleware::map_response(problem::explain))
         .with_state(shared)
@@ -50,17 +65,30 @@ pub(super) fn stopping() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping")
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/status",
+    tag = "agent",
+    responses((status = 200, description = "This agent", body = StatusView), Refused),
+)]
 async fn status(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
     Ok(Json(gather::status(&shared).await.ok_or_else(stopping)?))
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/peers",
+    tag = "agent",
+    responses((status = 200, description = "The agents that it knows", body = Vec<PeerView>), Refused),
+)]
 async fn peers(State(shared): Agent) -> Result<Json<Vec<PeerView>>, Problem> {
     Ok(Json(gather::peers(&shared).await.ok_or_else(stopping)?))
 }
 
 /// Which jobs are listed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Which {
     /// Those of one status.
     status: Option<String>,
@@ -73,6 +101,13 @@ struct Which {
 }
 
 /// A page of jobs, the newest first. A page that is empty is the end.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs",
+    tag = "jobs",
+    params(Which),
+    responses((status = 200, description = "A page of jobs, the newest first", body = Vec<JobView>), Refused),
+)]
 async fn list_jobs(
     State(shared): Agent,
     Query(which): Query<Which>,
@@ -97,10 +132,24 @@ async fn one(shared: &Arc<Shared>, id: &str) -> Result<JobView, Problem> {
     view.ok_or_else(|| if shared.stop.is_cancelled() { stopping() } else { Problem::no_job(id) })
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{id}",
+    tag = "jobs",
+    params(("id" = String, Path, description = "The job")),
+    responses((status = 200, description = "The job with its tasks", body = JobView), Refused),
+)]
 async fn show_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
     Ok(Json(one(&shared, &id).await?))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs",
+    tag = "jobs",
+    request_body = Wish,
+    responses((status = 201, description = "The new job", body = JobView), Refused),
+)]
 async fn add_job(
     State(shared): Agent,
     Json(wish): Json<Wish>,
@@ -109,6 +158,13 @@ async fn add_job(
     Ok((StatusCode::CREATED, Json(one(&shared, &id.to_string()).await?)))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{id}/cancel",
+    tag = "jobs",
+    params(("id" = String, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = JobView), Refused),
+)]
 async fn cancel_job(
     State(shared): Agent,
     Path(id): Path<String>,
@@ -122,6 +178,13 @@ async fn cancel_job(
     Ok(Json(one(&shared, &id).await?))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{id}/retry",
+    tag = "jobs",
+    params(("id" = String, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = JobView), Refused),
+)]
 async fn retry_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
     let view = one(&shared, &id).await?;
     if !view.is_over() || view.status == "finished_successful" {
@@ -132,6 +195,13 @@ async fn retry_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<
     Ok(Json(one(&shared, &id).await?))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{id}/take-back",
+    tag = "jobs",
+    params(("id" = String, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = JobView), Refused),
+)]
 async fn take_back_job(
     State(shared): Agent,
     Path(id): Path<String>,
@@ -152,6 +222,13 @@ async fn take_back_job(
     Ok(Json(one(&shared, &id).await?))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/api/v1/jobs/{id}",
+    tag = "jobs",
+    params(("id" = String, Path, description = "The job")),
+    responses((status = 204, description = "It is forgotten"), Refused),
+)]
 async fn remove_job(State(shared): Agent, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     take_away(&shared, &id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -177,6 +254,13 @@ pub(super) async fn take_away(shared: &Arc<Shared>, id: &str) -> Result<(), Prob
     Ok(())
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{id}/file",
+    tag = "jobs",
+    params(("id" = String, Path, description = "The job")),
+    responses((status = 200, description = "The whole file", content_type = "application/octet-stream"), (status = 206, description = "The part that `Range` asks for", content_type = "application/octet-stream"), Refused),
+)]
 async fn job_file(
     State(shared): Agent,
     Path(id): Path<String>,
@@ -212,11 +296,23 @@ pub(super) fn is_multipart(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/pause",
+    tag = "agent",
+    responses((status = 200, description = "This agent", body = StatusView), Refused),
+)]
 async fn pause(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
     shared.tell(Input::SetPaused(true)).await;
     status(State(shared)).await
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/resume",
+    tag = "agent",
+    responses((status = 200, description = "This agent", body = StatusView), Refused),
+)]
 async fn resume(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
     shared.tell(Input::SetPaused(false)).await;
     status(State(shared)).await

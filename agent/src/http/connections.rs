@@ -25,8 +25,8 @@ use super::problem::Problem;
 
 /// Connections that have not shown the token.
 const STRANGERS_MAX: usize = 32;
-/// Connections that have; each `dmc` that follows a job holds one.
-const KNOWN_MAX: usize = 128;
+/// Connections that have; each `dmc` that follows a job, and each page that is open, holds one.
+const KNOWN_MAX: usize = 384;
 /// For the head of a request, and between two requests of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 << 10;

@@ -1,4 +1,5 @@
-//! Who may use the API: whoever can read the token, from this machine and from no web page.
+//! Who may use the API: whoever shows a token or has signed in with one, for what its scope allows,
+//! and from no page of another site.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -6,12 +7,15 @@ use std::time::Duration;
 
 use axum::body::{self, Body};
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, AsHeaderName, CONTENT_LENGTH, HOST, ORIGIN};
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, AsHeaderName, CONTENT_LENGTH, COOKIE, HOST, LOCATION, ORIGIN,
+};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::access::{Access, Scope, Tokens};
 use super::api::is_multipart;
 use super::connections::Caller;
 use super::problem::Problem;
@@ -21,22 +25,42 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Name of the cookie of a browser that has signed in.
+const SESSION: &str = "dmc_session";
+/// The longest path that a reverse proxy may put this API under.
+const PREFIX_BYTES_MAX: usize = 128;
+
 /// What a request must show.
 pub(super) struct Guard {
-    /// Hash of the token. Hashes are compared in constant time, and differ from their first byte
-    /// on: time tells nothing about the token.
-    token: blake3::Hash,
+    tokens: Arc<Tokens>,
     port: u16,
 }
 
 impl Guard {
-    pub(super) fn new(token: &str, port: u16) -> Guard {
-        Guard { token: blake3::hash(token.as_bytes()), port }
+    pub(super) fn new(tokens: Arc<Tokens>, port: u16) -> Guard {
+        Guard { tokens, port }
+    }
+
+    /// Who calls; `None` where anybody may.
+    fn check(&self, request: &Request) -> Result<Option<Access>, Problem> {
+        self.check_place(request)?;
+        let Some(needed) = needed(request.method(), request.uri().path()) else { return Ok(None) };
+        let access = self.who(request)?;
+        if access.scope < needed {
+            let (has, needed) = (access.scope.word(), needed.word());
+            let why = format!(
+                "the token `{}` may only {has}, and this takes {needed}; make another with `dmc \
+                 token add NAME --scope {needed}`",
+                access.name
+            );
+            return Err(Problem::new(StatusCode::FORBIDDEN, why));
+        }
+        Ok(Some(access))
     }
 
     /// A web page whose name was made to point to this machine (DNS rebinding) calls us by that
     /// name, and a page of another site says where it is from; neither can know the token.
-    fn check(&self, request: &Request) -> Result<(), Problem> {
+    fn check_place(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
         let refused = |why: &str| Err(Problem::new(StatusCode::FORBIDDEN, why));
         let target = request.uri().authority().map(Authority::as_str);
@@ -54,16 +78,33 @@ impl Guard {
         {
             return refused("the request comes from a page of another site, which may not use it");
         }
-        if !only(headers, AUTHORIZATION).and_then(bearer).is_some_and(|given| self.knows(given)) {
-            let why = "the token is missing or wrong; it is in the file api.token of the data \
-                       directory, and changes whenever the agent starts";
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, why));
-        }
         Ok(())
     }
 
-    fn knows(&self, given: &str) -> bool {
-        blake3::hash(given.as_bytes()) == self.token
+    fn who(&self, request: &Request) -> Result<Access, Problem> {
+        let headers = request.headers();
+        if headers.contains_key(AUTHORIZATION) {
+            let token = only(headers, AUTHORIZATION).and_then(bearer);
+            return token.and_then(|token| self.tokens.of_token(token)).ok_or_else(|| {
+                let why = "the token is missing or wrong; that of this machine is in the file \
+                           api.token of the data directory, and changes whenever the agent starts; \
+                           `dmc token add` makes one that stays";
+                Problem::new(StatusCode::UNAUTHORIZED, why)
+            });
+        }
+        let signed_in = session_of(headers).and_then(|cookie| self.tokens.of_session(cookie));
+        let access = signed_in.ok_or_else(|| {
+            let why = "no token was shown: send it as `Authorization: Bearer …`; that of this \
+                       machine is in the file api.token of the data directory";
+            Problem::new(StatusCode::UNAUTHORIZED, why)
+        })?;
+        // Browsers say where a change comes from; one that does not cannot be told from a page of
+        // another site.
+        if !request.method().is_safe() && !headers.contains_key(ORIGIN) {
+            let why = "the request changes something and does not say which page it comes from";
+            return Err(Problem::new(StatusCode::FORBIDDEN, why));
+        }
+        Ok(access)
     }
 
     /// Whether it is a loopback address or `localhost`, with the API's port.
@@ -82,6 +123,50 @@ impl Guard {
         };
         loopback && authority.port_u16().unwrap_or(80) == self.port
     }
+}
+
+/// What a call takes; `None` where anybody may. What is not named here takes everything.
+fn needed(method: &Method, path: &str) -> Option<Scope> {
+    const PUBLIC: [&str; 3] = ["/healthz", "/login", "/logout"];
+    const SUBMIT: [&str; 3] = ["/api/v1/item", "/api/v1/jobs/", "/ui/jobs/"];
+    if PUBLIC.contains(&path) || path.starts_with("/assets/") {
+        return None;
+    }
+    if path.starts_with("/api/v1/tokens") {
+        return Some(Scope::Admin);
+    }
+    if method.is_safe() || path == "/api/v1/sign-in-link" {
+        return Some(Scope::Read);
+    }
+    let submits = SUBMIT.iter().any(|begin| path.starts_with(begin));
+    Some(if submits { Scope::Submit } else { Scope::Admin })
+}
+
+/// What the cookie of a browser that has signed in says.
+pub(super) fn session_of(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).map(str::trim);
+    pairs.find_map(|pair| pair.strip_prefix(SESSION)?.strip_prefix('='))
+}
+
+/// The path that a reverse proxy puts this API under, as `/dmc`; empty without one.
+pub(super) fn prefix(headers: &HeaderMap) -> String {
+    let good = |c: char| c.is_ascii_alphanumeric() || "/._~-".contains(c);
+    let given = only(headers, "x-forwarded-prefix").unwrap_or_default().trim_end_matches('/');
+    let fine = given.starts_with('/')
+        && given.len() <= PREFIX_BYTES_MAX
+        && !given.contains("//")
+        && given.chars().all(good);
+    if fine { given.to_owned() } else { String::new() }
+}
+
+/// A person who looks at a page without having signed in gets there.
+fn to_sign_in(request: &Request) -> Option<Response> {
+    let html = only(request.headers(), ACCEPT).is_some_and(|kinds| kinds.contains("text/html"));
+    let is_page = !request.uri().path().starts_with("/api/");
+    let wanted = html && is_page && request.method() == Method::GET;
+    let to = HeaderValue::from_str(&format!("{}/login", prefix(request.headers()))).ok()?;
+    wanted.then(|| (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response())
 }
 
 /// The header's text when it is there exactly once.
@@ -103,16 +188,20 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    match checked(&guard, request).await {
-        Ok(request) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    let to_sign_in = to_sign_in(&request);
+    match (checked(&guard, request).await, to_sign_in) {
+        (Ok(request), _) => next.run(request).await,
+        (Err(problem), Some(there)) if problem.status == StatusCode::UNAUTHORIZED => there,
+        (Err(problem), _) => problem.into_response(),
     }
 }
 
-async fn checked(guard: &Guard, request: Request) -> Result<Request, Problem> {
-    guard.check(&request)?;
-    if let Some(caller) = request.extensions().get::<Arc<Caller>>() {
-        caller.let_in()?;
+async fn checked(guard: &Guard, mut request: Request) -> Result<Request, Problem> {
+    if let Some(access) = guard.check(&request)? {
+        if let Some(caller) = request.extensions().get::<Arc<Caller>>() {
+            caller.let_in()?;
+        }
+        request.extensions_mut().insert(access);
     }
     // A file goes to the disk as it comes; its handler bounds it.
     if request.uri().path() == "/api/v1/item" && is_multipart(request.headers()) {
@@ -137,13 +226,93 @@ async fn checked(guard: &Guard, request: Request) -> Result<Request, Problem> {
 mod tests {
     use super::*;
 
-    fn status(headers: &[(&str, &str)]) -> u16 {
-        let mut request = Request::builder().uri("/api/v1/status");
+    fn guard() -> (Guard, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(dir.path(), "secret").unwrap();
+        (Guard::new(Arc::new(tokens), 7340), dir)
+    }
+
+    fn asked(guard: &Guard, call: &str, headers: &[(&str, &str)]) -> u16 {
+        let (method, path) = call.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        Guard::new("secret", 7340).check(&request).map_or_else(|problem| problem.status, |()| 200)
+        guard.check(&request).map_or_else(|problem| problem.status, |_| 200)
+    }
+
+    fn status(headers: &[(&str, &str)]) -> u16 {
+        asked(&guard().0, "GET /api/v1/status", headers)
+    }
+
+    #[test]
+    fn scopes_bound_what_a_token_does() {
+        let (guard, _dir) = guard();
+        let calls = [
+            ("GET /api/v1/jobs", Scope::Read),
+            ("GET /api/v1/item/c/1/file", Scope::Read),
+            ("GET /metrics", Scope::Read),
+            ("GET /", Scope::Read),
+            ("POST /api/v1/item", Scope::Submit),
+            ("DELETE /api/v1/item/c/1", Scope::Submit),
+            ("POST /api/v1/jobs/1/cancel", Scope::Submit),
+            ("POST /ui/jobs/1/cancel", Scope::Submit),
+            ("POST /api/v1/jobs", Scope::Admin),
+            ("POST /api/v1/pause", Scope::Admin),
+            ("POST /api/v1/mesh/evict", Scope::Admin),
+            ("GET /api/v1/tokens", Scope::Admin),
+            ("DELETE /api/v1/tokens/x", Scope::Admin),
+            ("POST /ui/mesh/open", Scope::Admin),
+            ("PUT /what/ever", Scope::Admin),
+        ];
+        for scope in [Scope::Read, Scope::Submit, Scope::Admin] {
+            let (_, token) = guard.tokens.add(scope.word(), scope).unwrap();
+            let bearer = format!("Bearer {token}");
+            let headers = [("host", "localhost:7340"), ("authorization", bearer.as_str())];
+            for (call, needed) in calls {
+                let expected = if scope >= needed { 200 } else { 403 };
+                assert_eq!(asked(&guard, call, &headers), expected, "{call} with {scope:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_browser_that_signed_in_changes_things_from_our_pages_only() {
+        let (guard, _dir) = guard();
+        let access = Access { name: "local".to_owned(), scope: Scope::Admin };
+        let cookie = format!("a=b; dmc_session={}; c=d", guard.tokens.sign_in(access));
+        let (host, cookie) = (("host", "localhost:7340"), ("cookie", cookie.as_str()));
+        assert_eq!(asked(&guard, "GET /", &[host, cookie]), 200);
+        assert_eq!(asked(&guard, "GET /", &[host, ("cookie", "dmc_session=x")]), 401);
+        assert_eq!(asked(&guard, "POST /ui/mesh/open", &[host, cookie]), 403);
+        let ours = ("origin", "http://localhost:7340");
+        assert_eq!(asked(&guard, "POST /ui/mesh/open", &[host, cookie, ours]), 200);
+        let foreign = ("origin", "http://evil.example");
+        assert_eq!(asked(&guard, "POST /ui/mesh/open", &[host, cookie, foreign]), 403);
+    }
+
+    #[test]
+    fn anybody_may_sign_in_and_ask_whether_it_lives() {
+        let (guard, _dir) = guard();
+        for call in ["GET /healthz", "GET /login", "POST /login", "GET /assets/dmc.css"] {
+            assert_eq!(asked(&guard, call, &[("host", "localhost:7340")]), 200, "{call}");
+            assert_eq!(asked(&guard, call, &[("host", "evil.example")]), 403, "{call}");
+        }
+    }
+
+    #[test]
+    fn only_plain_prefixes_are_believed() {
+        let of = |text: &str| {
+            let value = HeaderValue::from_str(text).unwrap();
+            prefix(&HeaderMap::from_iter([("x-forwarded-prefix".parse().unwrap(), value)]))
+        };
+        assert_eq!(of("/dmc"), "/dmc");
+        assert_eq!(of("/a/b/"), "/a/b");
+        for bad in ["", "/", "dmc", "//evil.example", "/a//b", "/a\"b", "/a b", "/a?b", "http://x"]
+        {
+            assert_eq!(of(bad), "", "{bad}");
+        }
     }
 
     #[test]
@@ -229,7 +398,7 @@ mod tests {
             .header("host", "localhost:7340")
             .header("authorization", "Bearer secret");
         let request = request.body(Body::empty()).unwrap();
-        let refused = Guard::new("secret", 7340).check(&request).unwrap_err();
+        let refused = guard().0.check(&request).unwrap_err();
         assert_eq!(refused.status, 403);
     }
 }

@@ -12,21 +12,23 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use dmc_protocol::id::JobId;
 use dmc_protocol::media::PresetOverrides;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::api::{is_multipart, stopping, take_away};
 use super::gather;
 use super::page::Page;
-use super::problem::Problem;
+use super::problem::{Problem, Refused};
 use super::views::JobView;
 use crate::intake::{self, Wish};
 use crate::items::{CLIENT_BYTES_MAX, Item, Once, Receipt, Turn, Upload, UploadError, is_client};
@@ -46,16 +48,16 @@ const END_TRIES: u32 = 100;
 const END_PAUSE: Duration = Duration::from_millis(50);
 const KEY_BYTES_MAX: usize = 255;
 
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/api/v1/item", post(create))
-        .route("/api/v1/item/{client_id}", get(list))
-        .route("/api/v1/item/{client_id}/{item_id}", get(show).delete(remove))
-        .route("/api/v1/item/{client_id}/{item_id}/file", get(file))
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(list))
+        .routes(routes!(show, remove))
+        .routes(routes!(file))
 }
 
 /// An item as clients see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ItemView {
     /// The item, a UUID.
     pub item_id: String,
@@ -64,6 +66,7 @@ pub struct ItemView {
     /// The name that the client gave the file.
     pub file_name: String,
     /// Where the file is on this agent.
+    #[schema(value_type = String)]
     pub file_path: AnyPath,
     /// Bytes of the file.
     pub file_size: u64,
@@ -108,7 +111,7 @@ impl ItemView {
 }
 
 /// What a new item is, beside its file.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ItemWish {
     /// Whose it is.
@@ -117,6 +120,7 @@ struct ItemWish {
     conversion_type: String,
     /// A file on this agent, absolute.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     file_path: Option<AnyPath>,
     /// The BLAKE3 that the file must have.
     #[serde(default)]
@@ -124,6 +128,23 @@ struct ItemWish {
     /// Whether SHA-512 is wanted, too.
     #[serde(default)]
     sha512: bool,
+}
+
+/// A new item as a form: the fields first, the file last.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+struct ItemForm {
+    /// Whose it is.
+    client_id: String,
+    /// Name of the preset.
+    conversion_type: String,
+    /// The BLAKE3 that the file must have, hexadecimal.
+    checksum: Option<String>,
+    /// `true` where SHA-512 is wanted, too.
+    sha512: Option<String>,
+    /// The file, with its name.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
 }
 
 fn bad(detail: impl Into<String>) -> Problem {
@@ -159,6 +180,14 @@ fn once_word(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/item",
+    tag = "items",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key makes no second item")),
+    request_body(content((ItemForm = "multipart/form-data"), (ItemWish = "application/json"))),
+    responses((status = 201, description = "The new item", body = ItemView), (status = 200, description = "The item of an earlier request with this Idempotency-Key", body = ItemView), Refused),
+)]
 async fn create(State(shared): Agent, request: Request) -> Result<Response, Problem> {
     let key = once_word(request.headers())?.map(str::to_owned);
     let length = request.headers().get(header::CONTENT_LENGTH);
@@ -422,8 +451,9 @@ async fn view_of(shared: &Arc<Shared>, item: Item) -> Result<ItemView, Problem> 
 }
 
 /// Which items are listed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Which {
     /// Those of one status.
     status: Option<String>,
@@ -434,6 +464,13 @@ struct Which {
 }
 
 /// A page of a client's items, the newest first. A page that is empty is the end.
+#[utoipa::path(
+    get,
+    path = "/api/v1/item/{client_id}",
+    tag = "items",
+    params(("client_id" = String, Path, description = "Whose items"), Which),
+    responses((status = 200, description = "A page of the items of a client, the newest first", body = Vec<ItemView>), Refused),
+)]
 async fn list(
     State(shared): Agent,
     Path(client): Path<String>,
@@ -463,6 +500,13 @@ async fn list(
     Ok(Json(views))
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/item/{client_id}/{item_id}",
+    tag = "items",
+    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    responses((status = 200, description = "The item", body = ItemView), Refused),
+)]
 async fn show(
     State(shared): Agent,
     Path((client, id)): Path<(String, String)>,
@@ -477,6 +521,13 @@ async fn show(
     Ok(Json(view))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/api/v1/item/{client_id}/{item_id}",
+    tag = "items",
+    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    responses((status = 204, description = "It is forgotten, with what was sent"), Refused),
+)]
 async fn remove(
     State(shared): Agent,
     Path((client, id)): Path<(String, String)>,
@@ -505,6 +556,13 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/item/{client_id}/{item_id}/file",
+    tag = "items",
+    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    responses((status = 200, description = "The whole file", content_type = "application/octet-stream"), (status = 206, description = "The part that `Range` asks for", content_type = "application/octet-stream"), Refused),
+)]
 async fn file(
     State(shared): Agent,
     Path((client, id)): Path<(String, String)>,

@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use dmc_protocol::id::AgentId;
 use dmc_protocol::mesh::peers::PeerState;
 use dmc_protocol::roster::{Claim, MeshId, Via};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::api::stopping;
-use super::problem::Problem;
+use super::problem::{Problem, Refused};
 use crate::members::{Code, MembersError};
 use crate::net;
 use crate::runtime::Shared;
@@ -28,7 +30,7 @@ const SEEK_AGAIN: Duration = Duration::from_secs(3);
 const OPEN_MAX_S: u64 = 24 * 3_600;
 
 /// The mesh as this agent sees it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MeshView {
     /// `open` or `closed`.
     pub door: String,
@@ -53,7 +55,7 @@ pub struct MeshView {
 }
 
 /// A member.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// Its id.
     pub id: String,
@@ -68,7 +70,7 @@ pub struct MemberView {
 }
 
 /// Two agents signed that they belong together.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct VouchView {
     /// The other one's id.
     pub id: String,
@@ -79,7 +81,7 @@ pub struct VouchView {
 }
 
 /// An agent that was a member.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FormerView {
     /// Its id.
     pub id: String,
@@ -90,7 +92,7 @@ pub struct FormerView {
 }
 
 /// An agent on the link that is no member.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StrangerView {
     /// Its id.
     pub id: String,
@@ -101,7 +103,7 @@ pub struct StrangerView {
 }
 
 /// An agent that was refused.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RefusedView {
     /// Its id.
     pub id: String,
@@ -112,7 +114,7 @@ pub struct RefusedView {
 }
 
 /// A code that lets one agent in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct InviteView {
     /// The code.
     pub code: String,
@@ -121,7 +123,7 @@ pub struct InviteView {
 }
 
 /// How the door is to be opened.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct OpenWish {
     /// For how many seconds.
     pub seconds: u64,
@@ -130,7 +132,7 @@ pub struct OpenWish {
 }
 
 /// A code that a person brought.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct JoinWish {
     /// The code.
     pub code: String,
@@ -140,7 +142,7 @@ pub struct JoinWish {
 }
 
 /// Who is to be evicted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct EvictWish {
     /// Name or id.
     pub peer: String,
@@ -151,24 +153,37 @@ pub struct EvictWish {
 
 type Agent = State<Arc<Shared>>;
 
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/api/v1/mesh", get(show))
-        .route("/api/v1/mesh/open", post(open))
-        .route("/api/v1/mesh/close", post(close))
-        .route("/api/v1/mesh/invite", post(invite))
-        .route("/api/v1/mesh/join", post(join))
-        .route("/api/v1/mesh/evict", post(evict))
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(show))
+        .routes(routes!(open))
+        .routes(routes!(close))
+        .routes(routes!(invite))
+        .routes(routes!(join))
+        .routes(routes!(evict))
 }
 
 fn refused(status: StatusCode, error: &MembersError) -> Problem {
     Problem::new(status, chain(error))
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/mesh",
+    tag = "mesh",
+    responses((status = 200, description = "The mesh as this agent sees it", body = MeshView), Refused),
+)]
 async fn show(State(shared): Agent) -> Result<Json<MeshView>, Problem> {
     Ok(Json(view(&shared).await.ok_or_else(stopping)?))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/mesh/open",
+    tag = "mesh",
+    request_body = OpenWish,
+    responses((status = 200, description = "The mesh", body = MeshView), Refused),
+)]
 async fn open(State(shared): Agent, Json(wish): Json<OpenWish>) -> Result<Json<MeshView>, Problem> {
     if !(1..=OPEN_MAX_S).contains(&wish.seconds) {
         let detail = "the door opens for 1 second to 24 hours, as in `dmc mesh open --for 2m`";
@@ -179,17 +194,36 @@ async fn open(State(shared): Agent, Json(wish): Json<OpenWish>) -> Result<Json<M
     show(State(shared)).await
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/mesh/close",
+    tag = "mesh",
+    responses((status = 200, description = "The mesh", body = MeshView), Refused),
+)]
 async fn close(State(shared): Agent) -> Result<Json<MeshView>, Problem> {
     let closed = shared.members.close_door().await;
     closed.map_err(|e| refused(StatusCode::INSUFFICIENT_STORAGE, &e))?;
     show(State(shared)).await
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/mesh/invite",
+    tag = "mesh",
+    responses((status = 200, description = "The code", body = InviteView), Refused),
+)]
 async fn invite(State(shared): Agent) -> Json<InviteView> {
     let (code, life) = shared.members.invite();
     Json(InviteView { code: code.to_string(), expires_in_s: life.as_secs() })
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/mesh/join",
+    tag = "mesh",
+    request_body = JoinWish,
+    responses((status = 200, description = "The mesh", body = MeshView), Refused),
+)]
 async fn join(State(shared): Agent, Json(wish): Json<JoinWish>) -> Result<Json<MeshView>, Problem> {
     let code: Code = wish.code.parse().map_err(|e| Problem::usage(format!("{e}")))?;
     let addresses = match &wish.peer {
@@ -240,6 +274,13 @@ async fn seek(
     })
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/mesh/evict",
+    tag = "mesh",
+    request_body = EvictWish,
+    responses((status = 200, description = "The mesh", body = MeshView), Refused),
+)]
 async fn evict(
     State(shared): Agent,
     Json(wish): Json<EvictWish>,

@@ -1,28 +1,37 @@
-//! The local HTTP API: what the command line needs. Loopback, bearer token.
+//! The HTTP API and the dashboard: what the command line, scripts and browsers need. Loopback; a
+//! token, or a browser that has signed in with one.
 
+pub mod access;
 mod api;
 mod connections;
-
+mod dashboard;
+mod description;
+mod events;
 pub(crate) mod gather;
 mod guard;
 mod handed;
 mod held;
 mod items;
 pub mod mesh;
+mod metrics;
 mod page;
 mod problem;
+pub mod tokens;
 pub mod views;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::Extension;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::identity::write_private;
 use crate::runtime::Shared;
 
+use access::Tokens;
+use events::Events;
 use guard::Guard;
 
 pub use problem::Problem;
@@ -58,6 +67,9 @@ pub enum HttpError {
         /// The address.
         addr: SocketAddr,
     },
+    /// The tokens of earlier runs.
+    #[error(transparent)]
+    Tokens(#[from] access::TokensUnreadable),
     /// A file in the data directory cannot be written.
     #[error("cannot write {path}")]
     Write {
@@ -94,7 +106,8 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<SocketAddr, H
     };
     // A new one at every start: one that was said to somebody who took the port of an agent that
     // died is worth nothing.
-    let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+    let token = access::secret();
+    let tokens = Arc::new(Tokens::open(&shared.data_dir, &token)?);
     write(TOKEN_FILE, token.as_bytes())?;
     let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
     let api =
@@ -102,7 +115,10 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<SocketAddr, H
     let contact = Contact { api, pid: std::process::id() };
     write(ADDRESS_FILE, serde_json::to_string(&contact).unwrap_or_default().as_bytes())?;
     let stop = shared.stop.clone();
-    let routes = api::routes(shared, Guard::new(&token, api.port()));
+    let events = Arc::new(Events::new());
+    shared.tasks.spawn(events::pump(Arc::clone(&shared), Arc::clone(&events)));
+    let guard = Guard::new(Arc::clone(&tokens), api.port());
+    let routes = api::routes(shared, guard).layer(Extension(tokens)).layer(Extension(events));
     tokio::spawn(connections::open(listener, routes, stop));
     Ok(api)
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use dmc_protocol::message::bounded;
 use dmc_store::StoreError;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::intake::Refusal;
 use crate::worker::chain;
@@ -18,7 +19,7 @@ const SENTENCE_BYTES_MAX: usize = 4_096;
 const ECHO_BYTES_MAX: usize = 64;
 
 /// An error as the API tells it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// The status in words.
     #[serde(default)]
@@ -50,6 +51,18 @@ impl Problem {
             format!("there is no job {id}; `dmc jobs` lists the jobs of this agent"),
         )
     }
+}
+
+/// What any call may answer instead, for the description of the API.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) enum Refused {
+    /// The request was refused; the body says why and what to do.
+    #[response(status = "4XX", content_type = "application/problem+json")]
+    Caller(Problem),
+    /// The agent cannot answer now; the body says why and what to do.
+    #[response(status = "5XX", content_type = "application/problem+json")]
+    Agent(Problem),
 }
 
 impl IntoResponse for Problem {

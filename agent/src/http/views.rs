@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::jobs::Proof;
 use crate::paths::AnyPath;
 
 /// This agent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
     /// Its id.
     pub id: String,
@@ -47,7 +48,7 @@ pub struct StatusView {
 }
 
 /// A peer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PeerView {
     /// Its id.
     pub id: String,
@@ -76,7 +77,7 @@ pub struct PeerView {
 }
 
 /// What an agent can do.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct CapabilitiesView {
     /// Version line of its ffmpeg; empty without one.
     pub ffmpeg: String,
@@ -87,7 +88,7 @@ pub struct CapabilitiesView {
 }
 
 /// Who did how much of a job.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WorkerView {
     /// The agent.
     pub id: String,
@@ -108,7 +109,7 @@ pub struct WorkerView {
 }
 
 /// An attempt that a worker holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HoldView {
     /// The task's position in the plan.
     pub task: u32,
@@ -121,7 +122,7 @@ pub struct HoldView {
 }
 
 /// A result that this agent keeps for an owner.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct KeptView {
     /// The owner.
     pub owner: String,
@@ -142,7 +143,7 @@ pub struct KeptView {
 }
 
 /// A try at a task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// The attempt.
     pub id: String,
@@ -158,7 +159,7 @@ pub struct AttemptView {
 }
 
 /// A task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TaskView {
     /// Position in the plan.
     pub index: u32,
@@ -188,7 +189,7 @@ pub struct TaskView {
 }
 
 /// A job.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// The job.
     pub id: String,
@@ -197,8 +198,10 @@ pub struct JobView {
     /// The finer step.
     pub phase: String,
     /// The source.
+    #[schema(value_type = String)]
     pub input: AnyPath,
     /// The result.
+    #[schema(value_type = String)]
     pub output: AnyPath,
     /// Name of the preset.
     pub preset: String,

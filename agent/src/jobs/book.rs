@@ -11,6 +11,7 @@ use std::time::Duration;
 use dmc_protocol::codec;
 use dmc_protocol::id::JobId;
 use dmc_store::{Batch, Kv, StoreError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -18,8 +19,10 @@ use super::index;
 use super::past::{self, Past};
 use super::{Entry, Phase, Planned, Request, Status, now_ms};
 use crate::http::views::TaskView;
+use crate::news::News;
 use crate::room::Room;
 use crate::state;
+use crate::webhooks;
 use crate::worker::chain;
 
 pub use super::index::Lane;
@@ -57,6 +60,9 @@ pub struct JobBook {
     kv: Kv,
     dir: PathBuf,
     room: Arc<Room>,
+    news: Arc<News>,
+    /// Told when a job is over, when anybody wants to know.
+    ended: Option<Arc<Notify>>,
 }
 
 fn is_full(error: &std::io::Error) -> bool {
@@ -64,12 +70,14 @@ fn is_full(error: &std::io::Error) -> bool {
 }
 
 impl JobBook {
-    /// Reads the requests that are open. `dir` keeps the plans; `stop` ends the IO of all jobs.
+    /// Reads the requests that are open. `dir` keeps the plans; `stop` ends the IO of all jobs;
+    /// `news` is told what changes.
     pub fn open(
         kv: Kv,
         dir: PathBuf,
         stop: CancellationToken,
         room: Arc<Room>,
+        news: Arc<News>,
     ) -> Result<JobBook, StoreError> {
         let migrated = index::migrate(&kv)?;
         if migrated > 0 {
@@ -79,7 +87,12 @@ impl JobBook {
         let open = open.map(|request| (request.id, Entry::new(request, &stop))).collect();
         let (open, saving) = (Mutex::new(open), (0..SAVING).map(|_| Default::default()).collect());
         let (turn, listing) = (tokio::sync::Mutex::default(), Mutex::default());
-        Ok(JobBook { open, saving, turn, listing, stop, kv, dir, room })
+        Ok(JobBook { open, saving, turn, listing, stop, kv, dir, room, news, ended: None })
+    }
+
+    /// Ends of jobs are noted for [`webhooks`], which are woken by `ended`.
+    pub fn telling(self, ended: Arc<Notify>) -> JobBook {
+        JobBook { ended: Some(ended), ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Entry>> {
@@ -175,6 +188,7 @@ impl JobBook {
             index::put(&mut batch, None, request)?;
         }
         self.kv.commit(batch).await?;
+        requests.iter().for_each(|request| self.news.job(request.id));
         let open = requests.into_iter().filter(|request| request.phase != Phase::Waiting);
         let mut all = self.lock();
         all.extend(open.map(|request| (request.id, Entry::new(request, &self.stop))));
@@ -192,7 +206,8 @@ impl JobBook {
             admitted.push(after);
         }
         self.kv.commit(batch).await?;
-        let ids = admitted.iter().map(|request| request.id).collect();
+        let ids: Vec<JobId> = admitted.iter().map(|request| request.id).collect();
+        ids.iter().for_each(|id| self.news.job(*id));
         let mut all = self.lock();
         all.extend(admitted.into_iter().map(|of| (of.id, Entry::new(of, &self.stop))));
         Ok(ids)
@@ -223,7 +238,9 @@ impl JobBook {
         let mut batch = Batch::new();
         index::put(&mut batch, Some(before), &after)?;
         self.commit(batch).await?;
-        self.with(after.id, |entry| entry.request = after);
+        let id = after.id;
+        self.with(id, |entry| entry.request = after);
+        self.news.job(id);
         Ok(())
     }
 
@@ -261,8 +278,13 @@ impl JobBook {
         let mut batch = Batch::new();
         index::put(&mut batch, Some(&before), &after)?;
         past::save(&self.kv, &mut batch, id, &ended.tasks)?;
+        if self.ended.is_some() && after.custody.is_none() {
+            webhooks::note(&mut batch, id)?;
+        }
         self.commit(batch).await?;
+        self.ended.iter().for_each(|ended| ended.notify_one());
         self.drop_entry(id);
+        self.news.job(id);
         if after.status == Status::FinishedSuccessful {
             self.remove_dir(id); // only a retry needs the plan
         }
@@ -303,6 +325,7 @@ impl JobBook {
         self.kv.commit(batch).await?;
         self.drop_entry(id);
         self.remove_dir(id);
+        self.news.job(id);
         Ok(())
     }
 }
