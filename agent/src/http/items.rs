@@ -32,6 +32,7 @@ use super::problem::{Problem, Refused};
 use super::views::JobView;
 use crate::intake::{self, Wish};
 use crate::items::{CLIENT_BYTES_MAX, Item, Once, Receipt, Turn, Upload, UploadError, is_client};
+use crate::jobs::Status;
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
 
@@ -115,8 +116,10 @@ impl ItemView {
 #[serde(deny_unknown_fields)]
 struct ItemWish {
     /// Whose it is.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     client_id: String,
     /// Name of the preset.
+    #[schema(min_length = 1)]
     conversion_type: String,
     /// A file on this agent, absolute.
     #[serde(default)]
@@ -135,8 +138,10 @@ struct ItemWish {
 #[expect(dead_code, reason = "it only describes")]
 struct ItemForm {
     /// Whose it is.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     client_id: String,
     /// Name of the preset.
+    #[schema(min_length = 1)]
     conversion_type: String,
     /// The BLAKE3 that the file must have, hexadecimal.
     checksum: Option<String>,
@@ -456,8 +461,10 @@ async fn view_of(shared: &Arc<Shared>, item: Item) -> Result<ItemView, Problem> 
 #[into_params(parameter_in = Query)]
 struct Which {
     /// Those of one status.
+    #[param(inline, value_type = Option<Status>)]
     status: Option<String>,
     /// Those before this one: the last id of the page before.
+    #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many.
     limit: Option<usize>,
@@ -468,7 +475,7 @@ struct Which {
     get,
     path = "/api/v1/item/{client_id}",
     tag = "items",
-    params(("client_id" = String, Path, description = "Whose items"), Which),
+    params(("client_id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose items"), Which),
     responses((status = 200, description = "A page of the items of a client, the newest first", body = Vec<ItemView>), Refused),
 )]
 async fn list(
@@ -504,7 +511,7 @@ async fn list(
     get,
     path = "/api/v1/item/{client_id}/{item_id}",
     tag = "items",
-    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    params(("client_id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose it is"), ("item_id" = String, Path, format = "uuid", description = "The item")),
     responses((status = 200, description = "The item", body = ItemView), Refused),
 )]
 async fn show(
@@ -525,7 +532,7 @@ async fn show(
     delete,
     path = "/api/v1/item/{client_id}/{item_id}",
     tag = "items",
-    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    params(("client_id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose it is"), ("item_id" = String, Path, format = "uuid", description = "The item")),
     responses((status = 204, description = "It is forgotten, with what was sent"), Refused),
 )]
 async fn remove(
@@ -560,7 +567,7 @@ async fn remove(
     get,
     path = "/api/v1/item/{client_id}/{item_id}/file",
     tag = "items",
-    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    params(("client_id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose it is"), ("item_id" = String, Path, format = "uuid", description = "The item")),
     responses((status = 200, description = "The whole file", content_type = "application/octet-stream"), (status = 206, description = "The part that `Range` asks for", content_type = "application/octet-stream"), Refused),
 )]
 async fn file(

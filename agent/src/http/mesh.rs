@@ -126,6 +126,7 @@ pub struct InviteView {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct OpenWish {
     /// For how many seconds.
+    #[schema(minimum = 1, maximum = 86_400)]
     pub seconds: u64,
     /// Whether more than one agent may join.
     pub many: bool,

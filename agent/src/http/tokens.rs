@@ -47,6 +47,7 @@ impl TokenView {
 #[serde(deny_unknown_fields)]
 pub struct TokenWish {
     /// What people will call it.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     pub name: String,
     /// What it may be used for.
     pub scope: Scope,
@@ -107,7 +108,7 @@ async fn add(
     delete,
     path = "/api/v1/tokens/{name}",
     tag = "tokens",
-    params(("name" = String, Path, description = "Its name")),
+    params(("name" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Its name")),
     responses((status = 204, description = "It opens nothing any more"), Refused),
 )]
 async fn revoke(
