@@ -186,6 +186,7 @@ fn once_word(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 }
 
 #[utoipa::path(
+    operation_id = "create_item",
     post,
     path = "/api/v1/item",
     tag = "items",
@@ -355,6 +356,9 @@ async fn add_named(
             "name a file of this agent as file_path, or send one in a form (multipart/form-data)",
         ));
     };
+    if wish.checksum.is_some() {
+        return Err(bad("checksum is for a file that is sent; one that is named is hashed here"));
+    }
     let file = permitted(&shared.settings.api_paths, path)?;
     let bytes = std::fs::metadata(&file)
         .map_err(|e| bad(format!("cannot read {}: {e}", file.display())))?
@@ -472,6 +476,7 @@ struct Which {
 
 /// A page of a client's items, the newest first. A page that is empty is the end.
 #[utoipa::path(
+    operation_id = "list_items",
     get,
     path = "/api/v1/item/{client_id}",
     tag = "items",
@@ -508,6 +513,7 @@ async fn list(
 }
 
 #[utoipa::path(
+    operation_id = "show_item",
     get,
     path = "/api/v1/item/{client_id}/{item_id}",
     tag = "items",
@@ -529,6 +535,7 @@ async fn show(
 }
 
 #[utoipa::path(
+    operation_id = "remove_item",
     delete,
     path = "/api/v1/item/{client_id}/{item_id}",
     tag = "items",
@@ -564,6 +571,7 @@ async fn remove(
 }
 
 #[utoipa::path(
+    operation_id = "item_file",
     get,
     path = "/api/v1/item/{client_id}/{item_id}/file",
     tag = "items",

@@ -80,6 +80,7 @@ fn refused(error: &AccessError) -> Problem {
 }
 
 #[utoipa::path(
+    operation_id = "list_tokens",
     get,
     path = "/api/v1/tokens",
     tag = "tokens",
@@ -90,6 +91,7 @@ async fn list(Extension(tokens): Extension<Arc<Tokens>>) -> Json<Vec<TokenView>>
 }
 
 #[utoipa::path(
+    operation_id = "add_token",
     post,
     path = "/api/v1/tokens",
     tag = "tokens",
@@ -105,6 +107,7 @@ async fn add(
 }
 
 #[utoipa::path(
+    operation_id = "revoke_token",
     delete,
     path = "/api/v1/tokens/{name}",
     tag = "tokens",
@@ -128,6 +131,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[utoipa::path(
+    operation_id = "sign_in_link",
     post,
     path = "/api/v1/sign-in-link",
     tag = "tokens",
