@@ -74,6 +74,9 @@ pub struct Settings {
     pub upload_quota_bytes: u64,
     /// Directories whose files clients of the API may name.
     pub api_paths: Vec<PathBuf>,
+    /// Other names of the API, `name` or `name:port`: those under which a reverse proxy passes
+    /// calls on, or other machines call. A name alone is for ports 80 and 443.
+    pub api_hosts: Vec<String>,
     /// Who is told that a job is over.
     pub webhooks: Vec<Webhook>,
     /// Whether this agent keeps whole jobs of members that leave.
@@ -124,6 +127,7 @@ impl Default for Settings {
             blob_quota_bytes: 1 << 40,
             upload_quota_bytes: 100 << 30,
             api_paths: Vec::new(),
+            api_hosts: Vec::new(),
             webhooks: Vec::new(),
             custodian: true,
             hand_over: HandOver::Auto,
@@ -217,6 +221,9 @@ pub(crate) fn read(
     })
 }
 
+/// Settings whose variable is a list with commas.
+const LISTS: [&str; 7] = ["peers", "listen", "hours", "accept", "prefer", "api_paths", "api_hosts"];
+
 /// `DMC_SLOTS=2` sets `slots`, `DMC_MESH_LEASE_MS=5000` sets `mesh.lease_ms`; others are not ours.
 fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, value: &str) {
     let Some(key) = variable.strip_prefix("DMC_").map(str::to_lowercase) else { return };
@@ -226,8 +233,7 @@ fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, valu
         if let (true, Some(mesh)) = (known, mesh.as_table_mut()) {
             mesh.insert(key.to_owned(), read_value(value));
         }
-    } else if ["peers", "listen", "hours", "accept", "prefer", "api_paths"].contains(&key.as_str())
-    {
+    } else if LISTS.contains(&key.as_str()) {
         let items = value.split(',').map(|item| toml::Value::from(item.trim()));
         table.insert(key, items.collect::<Vec<_>>().into());
     } else if key == "name" || key == "api" || key == "door" || key == "inbox" {
@@ -265,6 +271,8 @@ mod tests {
         assert_eq!(with(&[("DMC_SLOTS", "9")]).unwrap().slots, 9);
         let hours = with(&[("DMC_HOURS", "22:00-07:00,12:00-13:00")]).unwrap().hours;
         assert_eq!(hours.to_string(), "22:00-07:00, 12:00-13:00");
+        let hosts = with(&[("DMC_API_HOSTS", "nas.home,box:8443")]).unwrap().api_hosts;
+        assert_eq!(hosts, ["nas.home", "box:8443"]);
         assert_eq!(with(&[("DMC_SANDBOX", "off")]).unwrap().sandbox, Sandboxing::Off);
     }
 

@@ -27,5 +27,6 @@ pub mod runtime;
 pub mod source;
 pub mod speeds;
 pub mod state;
+pub mod tls;
 pub mod webhooks;
 pub mod worker;

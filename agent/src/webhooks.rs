@@ -24,6 +24,7 @@ use crate::http::gather;
 use crate::http::views::JobView;
 use crate::jobs::{Status, now_ms};
 use crate::runtime::Shared;
+use crate::tls::{self, Trust};
 use crate::worker::chain;
 
 const SCHEMA: u16 = 1;
@@ -112,11 +113,17 @@ pub fn note(batch: &mut Batch, job: JobId) -> Result<(), StoreError> {
 
 /// Tells until the agent stops.
 pub async fn run(shared: Arc<Shared>) {
-    let client = reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .build();
+    let build = |trust| {
+        let client = tls::client(trust, Vec::new());
+        let client = client.connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT);
+        client.redirect(reqwest::redirect::Policy::none()).build()
+    };
+    let tls = shared.settings.webhooks.iter().any(|hook| hook.url.starts_with("https:"));
+    // Without a store of certificates on this machine, addresses without TLS are told all the same.
+    let client = match tls {
+        true => build(Trust::Machine).or_else(|_| build(Trust::Nobody)),
+        false => build(Trust::Nobody),
+    };
     let client = match client {
         Ok(client) => client,
         Err(e) => return error!("webhooks are not told: {}", chain(&e)),

@@ -34,11 +34,13 @@ const PREFIX_BYTES_MAX: usize = 128;
 pub(super) struct Guard {
     tokens: Arc<Tokens>,
     port: u16,
+    /// Names under which others call this API, as `name` or `name:port`.
+    hosts: Vec<String>,
 }
 
 impl Guard {
-    pub(super) fn new(tokens: Arc<Tokens>, port: u16) -> Guard {
-        Guard { tokens, port }
+    pub(super) fn new(tokens: Arc<Tokens>, port: u16, hosts: Vec<String>) -> Guard {
+        Guard { tokens, port, hosts }
     }
 
     /// Who calls; `None` where anybody may.
@@ -68,13 +70,12 @@ impl Guard {
             || target.is_some_and(|target| !self.is_here(target))
         {
             return refused(
-                "the request names another host; call the API at its address in agent.json",
+                "the request names another host; call the API at its address in agent.json, or \
+                 list the name as api_hosts in the agent's settings",
             );
         }
         if headers.contains_key(ORIGIN)
-            && !only(headers, ORIGIN)
-                .and_then(|origin| origin.strip_prefix("http://"))
-                .is_some_and(|authority| self.is_here(authority))
+            && !only(headers, ORIGIN).is_some_and(|origin| self.is_our_page(origin))
         {
             return refused("the request comes from a page of another site, which may not use it");
         }
@@ -107,10 +108,33 @@ impl Guard {
         Ok(access)
     }
 
-    /// Whether it is a loopback address or `localhost`, with the API's port.
+    fn is_our_page(&self, origin: &str) -> bool {
+        match origin.split_once("://") {
+            Some(("http", authority)) => self.is_here(authority),
+            // Who listed the name may have put TLS before it; this API itself has none.
+            Some(("https", authority)) => self.is_listed(authority),
+            _ => false,
+        }
+    }
+
+    /// Whether the settings name it. A name without a port is that of the usual ports only: on
+    /// another one there may be somebody else's pages.
+    fn is_listed(&self, authority: &str) -> bool {
+        let plain = authority.strip_suffix(":80").or_else(|| authority.strip_suffix(":443"));
+        let same = |host: &String| {
+            host.eq_ignore_ascii_case(authority)
+                || plain.is_some_and(|plain| host.eq_ignore_ascii_case(plain))
+        };
+        !authority.is_empty() && self.hosts.iter().any(same)
+    }
+
+    /// Whether it is a loopback address or `localhost`, with the API's port, or listed.
     fn is_here(&self, authority: &str) -> bool {
         if authority.contains('@') {
             return false;
+        }
+        if self.is_listed(authority) {
+            return true;
         }
         let Ok(authority) = authority.parse::<Authority>() else { return false };
         let host = authority.host();
@@ -229,7 +253,7 @@ mod tests {
     fn guard() -> (Guard, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(dir.path(), "secret").unwrap();
-        (Guard::new(Arc::new(tokens), 7340), dir)
+        (Guard::new(Arc::new(tokens), 7340, Vec::new()), dir)
     }
 
     fn asked(guard: &Guard, call: &str, headers: &[(&str, &str)]) -> u16 {
@@ -389,6 +413,36 @@ mod tests {
         ] {
             assert_eq!(with(foreign), 403, "{foreign}");
         }
+    }
+
+    #[test]
+    fn names_of_the_settings_are_answered_and_their_pages_too() {
+        let (mut guard, _dir) = guard();
+        guard.hosts = vec!["nas.home".to_owned(), "box.example:8443".to_owned()];
+        let with = |host: &str, origin: Option<&str>| {
+            let mut headers = vec![("host", host), ("authorization", "Bearer secret")];
+            headers.extend(origin.map(|origin| ("origin", origin)));
+            asked(&guard, "GET /api/v1/status", &headers)
+        };
+        for host in ["nas.home", "NAS.home", "nas.home:80", "nas.home:443", "box.example:8443"] {
+            assert_eq!(with(host, None), 200, "{host}");
+        }
+        let other =
+            ["nas.home:8080", "x.nas.home", "nas.home.", "box.example", "box.example:443", "a@nas.home"];
+        for host in other {
+            assert_eq!(with(host, None), 403, "{host}");
+        }
+        for origin in ["http://nas.home", "https://nas.home", "https://box.example:8443"] {
+            assert_eq!(with("nas.home", Some(origin)), 200, "{origin}");
+        }
+        for origin in ["https://nas.home:3000", "https://localhost:7340", "ftp://nas.home", "nas.home"]
+        {
+            assert_eq!(with("nas.home", Some(origin)), 403, "{origin}");
+        }
+        // The address in the request line is looked at in the same way.
+        assert_eq!(asked(&guard, "GET http://evil.example/", &[("host", "nas.home")]), 403);
+        let whole = "GET http://nas.home/healthz";
+        assert_eq!(asked(&guard, whole, &[("host", "nas.home")]), 200);
     }
 
     #[test]

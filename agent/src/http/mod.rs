@@ -117,7 +117,7 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<SocketAddr, H
     let stop = shared.stop.clone();
     let events = Arc::new(Events::new());
     shared.tasks.spawn(events::pump(Arc::clone(&shared), Arc::clone(&events)));
-    let guard = Guard::new(Arc::clone(&tokens), api.port());
+    let guard = Guard::new(Arc::clone(&tokens), api.port(), shared.settings.api_hosts.clone());
     let routes = api::routes(shared, guard).layer(Extension(tokens)).layer(Extension(events));
     tokio::spawn(connections::open(listener, routes, stop));
     Ok(api)
