@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use dmc_agent::config::{self, Settings};
 use dmc_agent::http;
 use dmc_agent::http::Problem;
+use dmc_agent::tls::{self, Trust};
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,7 +48,7 @@ impl Client {
     /// The agent of the data directory; `None` when none runs.
     pub(crate) async fn find(place: &Place) -> anyhow::Result<Option<Client>> {
         let Some((contact, token)) = http::contact(&place.data_dir) else { return Ok(None) };
-        let http = reqwest::Client::builder()
+        let http = tls::client(Trust::Nobody, Vec::new())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .no_proxy()
