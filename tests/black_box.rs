@@ -9,6 +9,8 @@ mod api;
 #[cfg(test)]
 mod bad_luck;
 #[cfg(test)]
+mod browser;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod comparator;

@@ -108,7 +108,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<SocketAddr>,
     /// Address of the local API; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", overrides_with = "api")]
     pub api: Option<SocketAddr>,
     /// A peer to connect to (HOST:PORT), for networks without multicast.
     #[arg(long, value_name = "ADDR")]
