@@ -126,11 +126,11 @@ async fn list_jobs(
     Ok(Json(gather::jobs(&shared, page?).await.ok_or_else(stopping)?))
 }
 
-fn read_id(text: &str) -> Result<JobId, Problem> {
+pub(super) fn read_id(text: &str) -> Result<JobId, Problem> {
     text.parse().map_err(|_| Problem::no_job(text))
 }
 
-async fn one(shared: &Arc<Shared>, id: &str) -> Result<JobView, Problem> {
+pub(super) async fn one(shared: &Arc<Shared>, id: &str) -> Result<JobView, Problem> {
     let view = gather::job(shared, read_id(id)?).await;
     view.ok_or_else(|| if shared.stop.is_cancelled() { stopping() } else { Problem::no_job(id) })
 }
@@ -153,7 +153,7 @@ async fn show_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<J
     request_body = Wish,
     responses((status = 201, description = "The new job", body = JobView), Refused),
 )]
-async fn add_job(
+pub(super) async fn add_job(
     State(shared): Agent,
     Json(wish): Json<Wish>,
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
@@ -168,7 +168,7 @@ async fn add_job(
     params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 200, description = "The job", body = JobView), Refused),
 )]
-async fn cancel_job(
+pub(super) async fn cancel_job(
     State(shared): Agent,
     Path(id): Path<String>,
 ) -> Result<Json<JobView>, Problem> {
@@ -188,7 +188,10 @@ async fn cancel_job(
     params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 200, description = "The job", body = JobView), Refused),
 )]
-async fn retry_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
+pub(super) async fn retry_job(
+    State(shared): Agent,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Problem> {
     let view = one(&shared, &id).await?;
     if !view.is_over() || view.status == "finished_successful" {
         let detail = format!("job {id} is {}: there is nothing to retry", view.status);
@@ -205,7 +208,7 @@ async fn retry_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<
     params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 200, description = "The job", body = JobView), Refused),
 )]
-async fn take_back_job(
+pub(super) async fn take_back_job(
     State(shared): Agent,
     Path(id): Path<String>,
 ) -> Result<Json<JobView>, Problem> {
@@ -305,7 +308,7 @@ pub(super) fn is_multipart(headers: &HeaderMap) -> bool {
     tag = "agent",
     responses((status = 200, description = "This agent", body = StatusView), Refused),
 )]
-async fn pause(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
+pub(super) async fn pause(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
     shared.tell(Input::SetPaused(true)).await;
     status(State(shared)).await
 }
@@ -316,7 +319,7 @@ async fn pause(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
     tag = "agent",
     responses((status = 200, description = "This agent", body = StatusView), Refused),
 )]
-async fn resume(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
+pub(super) async fn resume(State(shared): Agent) -> Result<Json<StatusView>, Problem> {
     shared.tell(Input::SetPaused(false)).await;
     status(State(shared)).await
 }

@@ -205,8 +205,9 @@ pub(super) fn prefix(headers: &HeaderMap) -> String {
 /// A person who looks at a page without having signed in gets there.
 fn to_sign_in(request: &Request) -> Option<Response> {
     let html = only(request.headers(), ACCEPT).is_some_and(|kinds| kinds.contains("text/html"));
-    let is_page = !request.uri().path().starts_with("/api/");
-    let wanted = html && is_page && request.method() == Method::GET;
+    // Parts of a page are asked for by its script, which would put the other page inside this one.
+    let inside = ["/api/", "/ui/"].iter().any(|begin| request.uri().path().starts_with(begin));
+    let wanted = html && !inside && request.method() == Method::GET;
     let to = HeaderValue::from_str(&format!("{}/login", prefix(request.headers()))).ok()?;
     wanted.then(|| (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response())
 }

@@ -187,7 +187,10 @@ async fn show(State(shared): Agent) -> Result<Json<MeshView>, Problem> {
     request_body = OpenWish,
     responses((status = 200, description = "The mesh", body = MeshView), Refused),
 )]
-async fn open(State(shared): Agent, Json(wish): Json<OpenWish>) -> Result<Json<MeshView>, Problem> {
+pub(super) async fn open(
+    State(shared): Agent,
+    Json(wish): Json<OpenWish>,
+) -> Result<Json<MeshView>, Problem> {
     if !(1..=OPEN_MAX_S).contains(&wish.seconds) {
         let detail = "the door opens for 1 second to 24 hours, as in `dmc mesh open --for 2m`";
         return Err(Problem::usage(detail));
@@ -204,7 +207,7 @@ async fn open(State(shared): Agent, Json(wish): Json<OpenWish>) -> Result<Json<M
     tag = "mesh",
     responses((status = 200, description = "The mesh", body = MeshView), Refused),
 )]
-async fn close(State(shared): Agent) -> Result<Json<MeshView>, Problem> {
+pub(super) async fn close(State(shared): Agent) -> Result<Json<MeshView>, Problem> {
     let closed = shared.members.close_door().await;
     closed.map_err(|e| refused(StatusCode::INSUFFICIENT_STORAGE, &e))?;
     show(State(shared)).await
@@ -216,7 +219,7 @@ async fn close(State(shared): Agent) -> Result<Json<MeshView>, Problem> {
     tag = "mesh",
     responses((status = 200, description = "The code", body = InviteView), Refused),
 )]
-async fn invite(State(shared): Agent) -> Json<InviteView> {
+pub(super) async fn invite(State(shared): Agent) -> Json<InviteView> {
     let (code, life) = shared.members.invite();
     Json(InviteView { code: code.to_string(), expires_in_s: life.as_secs() })
 }
@@ -229,7 +232,10 @@ async fn invite(State(shared): Agent) -> Json<InviteView> {
     request_body = JoinWish,
     responses((status = 200, description = "The mesh", body = MeshView), Refused),
 )]
-async fn join(State(shared): Agent, Json(wish): Json<JoinWish>) -> Result<Json<MeshView>, Problem> {
+pub(super) async fn join(
+    State(shared): Agent,
+    Json(wish): Json<JoinWish>,
+) -> Result<Json<MeshView>, Problem> {
     let code: Code = wish.code.parse().map_err(|e| Problem::usage(format!("{e}")))?;
     let addresses = match &wish.peer {
         Some(text) => net::resolve(text).await.map_err(|e| Problem::usage(chain(&e)))?,
@@ -286,7 +292,7 @@ async fn seek(
     request_body = EvictWish,
     responses((status = 200, description = "The mesh", body = MeshView), Refused),
 )]
-async fn evict(
+pub(super) async fn evict(
     State(shared): Agent,
     Json(wish): Json<EvictWish>,
 ) -> Result<Json<MeshView>, Problem> {
@@ -332,7 +338,7 @@ impl Known {
     }
 }
 
-async fn view(shared: &Arc<Shared>) -> Option<MeshView> {
+pub(super) async fn view(shared: &Arc<Shared>) -> Option<MeshView> {
     let members = &shared.members;
     let (all, former, claims) = (members.all(), members.former(), members.claims());
     let known = Known::of(shared, all.iter().chain(&former).copied().collect()).await?;

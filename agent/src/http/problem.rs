@@ -96,7 +96,10 @@ impl From<StoreError> for Problem {
 pub(super) async fn explain(response: Response) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    if !is_error || response.headers().get(header::CONTENT_TYPE) == Some(&MEDIA_TYPE) {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    // A page of the dashboard says it in its own way.
+    let is_page = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if !is_error || is_page || kind == Some(&MEDIA_TYPE) {
         return response;
     }
     let (mut parts, said) = response.into_parts();

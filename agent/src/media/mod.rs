@@ -32,6 +32,7 @@ pub mod run;
 pub mod sandbox;
 mod segments;
 mod sniff;
+pub(crate) mod still;
 pub mod streams;
 mod timeline;
 pub mod verify;
