@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, close, is_problem};
 use crate::support::bed::{Bed, Meeting};
+use crate::support::dmc::dmc;
 use crate::support::process::run;
 use crate::support::zoo;
 
@@ -303,8 +304,8 @@ fn other_machines_reach_it_encrypted_or_not_at_all() {
     assert!(!ok, "the certificate has another name: {said}");
     let half = dir.path().join("half.toml");
     std::fs::write(&half, "api_key = \"/no.pem\"\n").unwrap();
-    let mut command = api.bed.dmc(0);
-    command.arg("--data-dir").arg(dir.path().join("data")).args(["agent", "--no-discovery"]);
+    let mut command = dmc(&dir.path().join("data"), 0);
+    command.args(["agent", "--no-discovery"]);
     command.args(["--listen", "127.0.0.1:0", "--api", "0.0.0.0:0"]).env("DMC_CONFIG", &half);
     let half = run(&mut command, LIMIT);
     assert!(half.code == Some(1) && half.stderr.contains("belong together"), "{half}");

@@ -207,8 +207,11 @@ async fn watch_a_film() {
     browser.until("the proof", &format!("{} == 1", count("#proof"))).await;
     let done = converting.wait(LIMIT);
     assert!(done.ok(), "{done}");
+    browser.ask("document.querySelector('#stills').scrollIntoView()").await;
     let loaded = "Array.from(document.querySelectorAll('#stills img')).filter(i => i.naturalWidth > 0).length >= 2";
     browser.until("both stills", loaded).await;
+    browser.picture("job-stills").await;
+    browser.ask("window.scrollTo(0, 0)").await;
     browser.picture("job-done").await;
     browser.dark(true).await;
     browser.picture("job-done-dark").await;
