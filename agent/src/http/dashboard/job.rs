@@ -103,7 +103,7 @@ fn numbers(job: &JobView, request: &Request) -> Markup {
             @if job.tasks_total > 0 {
                 (fact("Parts", &html! { (job.tasks_done) " of " (job.tasks_total) }))
             }
-            @if let Some(rung) = &job.rung { (fact("Way", &html! { (way(rung)) })) }
+            @if let Some(rung) = &job.rung { (fact("Shared out as", &html! { (way(rung)) })) }
             (fact("Added", &words::moment(&job.created_at)))
             @if job.is_over() { (fact("Ended", &words::moment(&job.updated_at))) }
             @if let Some(custodian) = &job.custodian {
@@ -119,9 +119,9 @@ fn numbers(job: &JobView, request: &Request) -> Markup {
 /// How a film is shared out.
 fn way(rung: &str) -> &str {
     match rung {
-        "pieces" => "pieces sent to agents",
-        "seek" => "agents read parts of the whole file",
-        "whole" => "one agent, whole",
+        "pieces" => "pieces",
+        "seek" => "parts of the whole file",
+        "whole" => "one whole",
         "remux" => "copied, nothing to encode",
         "image" => "a picture",
         other => other,

@@ -3,7 +3,7 @@
 //!
 //! Colour is not the only sign: each agent has a letter, and each state its own outline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
@@ -72,6 +72,22 @@ pub(super) fn state_word(state: &str) -> &str {
     }
 }
 
+/// The state of a part in words; of one that is with an agent, whether that has begun.
+fn told_state<'a>(task: &'a TaskView, queued: &BTreeSet<u32>) -> &'a str {
+    match task.state.as_str() {
+        "leased" if queued.contains(&task.index) => "waiting for its turn",
+        state => state_word(state),
+    }
+}
+
+/// Parts that wait at every agent that has them.
+fn queued(job: &JobView) -> BTreeSet<u32> {
+    let holds = || job.workers.iter().flat_map(|worker| &worker.holds);
+    let begun: BTreeSet<u32> =
+        holds().filter(|hold| hold.state != "queued").map(|hold| hold.task).collect();
+    holds().map(|hold| hold.task).filter(|task| !begun.contains(task)).collect()
+}
+
 /// A part, or neighbours that are alike.
 #[derive(Debug, Clone, PartialEq)]
 struct Mark {
@@ -102,14 +118,14 @@ fn maker(task: &TaskView) -> Option<(&str, &str)> {
     }
 }
 
-fn marks(tasks: &[TaskView], agents: &Agents) -> Vec<Mark> {
+fn marks(tasks: &[TaskView], agents: &Agents, queued: &BTreeSet<u32>) -> Vec<Mark> {
     let known: u64 = tasks.iter().filter_map(|task| task.frames).sum();
     let unknown = (known as f64 * UNKNOWN).max(1.0);
     let mark = |task: &TaskView| {
         let maker = maker(task);
         let by = maker.map(|(_, name)| format!(", {name}")).unwrap_or_default();
         Mark {
-            title: format!("{}: {}{by}", task.label, state_word(&task.state)),
+            title: format!("{}: {}{by}", task.label, told_state(task, queued)),
             state: task.state.clone(),
             agent: maker.and_then(|(id, _)| agents.place(id)),
             weight: task.frames.filter(|n| *n > 0).map_or(unknown, |n| n as f64),
@@ -166,7 +182,7 @@ pub(super) fn figure(job: &JobView, agents: &Agents) -> Markup {
     if job.tasks.is_empty() {
         return html! {};
     }
-    let marks = marks(&job.tasks, agents);
+    let marks = marks(&job.tasks, agents, &queued(job));
     let weights: Vec<f64> = marks.iter().map(|mark| mark.weight).collect();
     let spots = layout(&weights);
     let height = spots.last().map_or(ROW, |last| last.y + ROW);
@@ -286,13 +302,13 @@ mod tests {
     fn parts_of_unknown_length_are_seen_and_alike_neighbours_of_long_films_meet() {
         let agents = Agents([("a", "A"), ("b", "B")].map(|(a, b)| (a.into(), b.into())).into());
         let tasks = [task(0, "committed", Some("b"), Some(100)), task(1, "waiting", None, None)];
-        let found = marks(&tasks, &agents);
+        let found = marks(&tasks, &agents, &BTreeSet::new());
         assert_eq!((found[0].agent, found[0].weight, found[1].weight), (Some(1), 100.0, 4.0));
         assert_eq!(found[0].title, "segment 0: done, B");
         let many: Vec<TaskView> = (0..2_000)
             .map(|n| task(n, "committed", Some(if n < 500 { "a" } else { "b" }), Some(10)))
             .collect();
-        let found = marks(&many, &agents);
+        let found = marks(&many, &agents, &BTreeSet::new());
         assert_eq!(found.len(), 2);
         assert_eq!(found[1].title, "segment 500: done, B … segment 1999: done, B");
     }
