@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
@@ -57,6 +57,9 @@ pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
         .merge(description::routes(&description))
         .merge(super::tokens::pages())
         .merge(super::dashboard::routes())
+        // The guard bounds bodies, and what is sent as a file is bounded by its own quota: the
+        // library's limit of 2 MB would be in the way.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::new(guard), guard::admit))
         .layer(middleware::map_response(problem::explain))
         .with_state(shared)

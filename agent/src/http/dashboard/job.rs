@@ -10,7 +10,7 @@ use maud::{Markup, html};
 
 use super::super::problem::Problem;
 use super::super::views::{JobView, TaskView, WorkerView};
-use super::jobs::{actions, badge, bar, sizes};
+use super::jobs::{actions, badge, bar};
 use super::map::{self, Agents};
 use super::stills::read;
 use super::{Frame, View, part, region, stills, words};
@@ -57,7 +57,7 @@ fn content(job: &JobView, request: &Request) -> Markup {
         (errors(job))
         (numbers(job, request))
         (map::figure(job, &agents))
-        @if let Some(proof) = &job.proof { (proof_panel(proof, job)) }
+        @if let Some(proof) = &job.proof { (proof_panel(proof)) }
         (workers(job, &agents))
         @if !job.notes.is_empty() {
             section.panel {
@@ -89,6 +89,7 @@ fn fact(name: &str, value: &Markup) -> Markup {
 }
 
 fn numbers(job: &JobView, request: &Request) -> Markup {
+    let (before, done) = (request.stamp.bytes, job.status == "finished_successful");
     let eta = words::eta(job.frames, job.frames_total, job.fps);
     let frames = (job.frames_total > 0).then(|| {
         html! { (words::count(job.frames)) " of " (words::count(job.frames_total)) }
@@ -99,11 +100,17 @@ fn numbers(job: &JobView, request: &Request) -> Markup {
             @if job.fps > 0.0 { (fact("Speed", &html! { (words::fps(job.fps)) })) }
             @if let Some(eta) = eta { (fact("Time left", &html! { (eta) })) }
             @if let Some(frames) = frames { (fact("Frames", &frames)) }
-            (fact("Size", &sizes(job, request.stamp.bytes)))
+            (fact("Source", &html! { (words::bytes(before)) }))
+            @if job.bytes > 0 {
+                (fact(if done { "Result" } else { "Encoded" }, &html! { (words::bytes(job.bytes)) }))
+            }
+            @if let Some(saved) = words::saved(before, job.bytes).filter(|_| done) {
+                (fact("Change", &html! { span.saved { (saved) } }))
+            }
             @if job.tasks_total > 0 {
                 (fact("Parts", &html! { (job.tasks_done) " of " (job.tasks_total) }))
             }
-            @if let Some(rung) = &job.rung { (fact("Way", &html! { (way(rung)) })) }
+            @if let Some(rung) = &job.rung { (fact("Shared out as", &html! { (way(rung)) })) }
             (fact("Added", &words::moment(&job.created_at)))
             @if job.is_over() { (fact("Ended", &words::moment(&job.updated_at))) }
             @if let Some(custodian) = &job.custodian {
@@ -119,9 +126,9 @@ fn numbers(job: &JobView, request: &Request) -> Markup {
 /// How a film is shared out.
 fn way(rung: &str) -> &str {
     match rung {
-        "pieces" => "pieces sent to agents",
-        "seek" => "agents read parts of the whole file",
-        "whole" => "one agent, whole",
+        "pieces" => "pieces",
+        "seek" => "parts of the whole file",
+        "whole" => "one whole",
         "remux" => "copied, nothing to encode",
         "image" => "a picture",
         other => other,
@@ -170,7 +177,7 @@ fn worker_row(worker: &WorkerView, agents: &Agents) -> Markup {
 }
 
 /// What was proven of the result.
-fn proof_panel(proof: &Proof, job: &JobView) -> Markup {
+fn proof_panel(proof: &Proof) -> Markup {
     let error_ms = proof.pts_error_us_max as f64 / 1_000.0;
     html! {
         section #proof .panel.good {
@@ -192,11 +199,7 @@ fn proof_panel(proof: &Proof, job: &JobView) -> Markup {
                     li { "Every pixel was compared with the source, and is equal." }
                 }
                 li { "Streams: " (proof.streams.join("; ")) "." }
-                li { (words::bytes(proof.bytes)) " in all, read back after writing." }
-            }
-            @if job.status == "finished_successful" {
-                p { a.button href={ "api/v1/jobs/" (job.id) "/file" }
-                    download=(words::plain_name(&job.output)) { "Download the result" } }
+                li { (words::bytes(proof.bytes)) ", verified whole before it got its name." }
             }
         }
     }

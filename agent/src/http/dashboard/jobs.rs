@@ -194,7 +194,7 @@ pub(super) fn bar(job: &JobView) -> Markup {
 }
 
 /// The size before and after.
-pub(super) fn sizes(job: &JobView, source_bytes: u64) -> Markup {
+fn sizes(job: &JobView, source_bytes: u64) -> Markup {
     let done = job.status == "finished_successful";
     html! {
         (words::bytes(source_bytes))

@@ -3,7 +3,7 @@
 //!
 //! Colour is not the only sign: each agent has a letter, and each state its own outline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
@@ -11,16 +11,17 @@ use super::super::views::{JobView, TaskView};
 
 /// Colours that are told apart.
 const COLOURS: usize = 8;
-/// Width of a row, in units of the picture.
-const WIDTH: f64 = 720.0;
-/// Height of a row and the room below it.
+/// Width of a row in per cent: rows are as wide as the page, and as high on a telephone as elsewhere.
+const WIDTH: f64 = 100.0;
+/// Height of a row and the room below it, in pixels.
 const ROW: f64 = 26.0;
 const GAP: f64 = 6.0;
 /// Parts of a row while there are few rows.
 const ROW_PARTS: usize = 24;
 const ROWS_MAX: usize = 16;
-/// The least width of a mark that holds a letter.
-const LETTER_WIDTH: f64 = 13.0;
+/// The least width of a mark that holds a letter, in per cent: on a telephone and on other screens.
+const LETTER_WIDTH: f64 = 3.4;
+const FINE_WIDTH: f64 = 1.3;
 /// More parts than these are shown together where neighbours are alike.
 const MARKS_MAX: usize = 1_500;
 /// A part of unknown length is as long as this part of all.
@@ -72,6 +73,22 @@ pub(super) fn state_word(state: &str) -> &str {
     }
 }
 
+/// The state of a part in words; of one that is with an agent, whether that has begun.
+fn told_state<'a>(task: &'a TaskView, queued: &BTreeSet<u32>) -> &'a str {
+    match task.state.as_str() {
+        "leased" if queued.contains(&task.index) => "waiting for its turn",
+        state => state_word(state),
+    }
+}
+
+/// Parts that wait at every agent that has them.
+fn queued(job: &JobView) -> BTreeSet<u32> {
+    let holds = || job.workers.iter().flat_map(|worker| &worker.holds);
+    let begun: BTreeSet<u32> =
+        holds().filter(|hold| hold.state != "queued").map(|hold| hold.task).collect();
+    holds().map(|hold| hold.task).filter(|task| !begun.contains(task)).collect()
+}
+
 /// A part, or neighbours that are alike.
 #[derive(Debug, Clone, PartialEq)]
 struct Mark {
@@ -102,14 +119,14 @@ fn maker(task: &TaskView) -> Option<(&str, &str)> {
     }
 }
 
-fn marks(tasks: &[TaskView], agents: &Agents) -> Vec<Mark> {
+fn marks(tasks: &[TaskView], agents: &Agents, queued: &BTreeSet<u32>) -> Vec<Mark> {
     let known: u64 = tasks.iter().filter_map(|task| task.frames).sum();
     let unknown = (known as f64 * UNKNOWN).max(1.0);
     let mark = |task: &TaskView| {
         let maker = maker(task);
         let by = maker.map(|(_, name)| format!(", {name}")).unwrap_or_default();
         Mark {
-            title: format!("{}: {}{by}", task.label, state_word(&task.state)),
+            title: format!("{}: {}{by}", task.label, told_state(task, queued)),
             state: task.state.clone(),
             agent: maker.and_then(|(id, _)| agents.place(id)),
             weight: task.frames.filter(|n| *n > 0).map_or(unknown, |n| n as f64),
@@ -166,14 +183,14 @@ pub(super) fn figure(job: &JobView, agents: &Agents) -> Markup {
     if job.tasks.is_empty() {
         return html! {};
     }
-    let marks = marks(&job.tasks, agents);
+    let marks = marks(&job.tasks, agents, &queued(job));
     let weights: Vec<f64> = marks.iter().map(|mark| mark.weight).collect();
     let spots = layout(&weights);
     let height = spots.last().map_or(ROW, |last| last.y + ROW);
     let label = format!("Map of the film: {} of {} parts done", job.tasks_done, job.tasks_total);
     html! {
         figure.map {
-            svg viewBox={ "0 0 " (WIDTH) " " (height) } role="group" aria-label=(label) {
+            svg width="100%" height=(height) role="group" aria-label=(label) {
                 @for (mark, spot) in marks.iter().zip(&spots) { (drawn(mark, *spot)) }
             }
             figcaption { (legend(job, agents)) }
@@ -183,18 +200,19 @@ pub(super) fn figure(job: &JobView, agents: &Agents) -> Markup {
 
 fn drawn(mark: &Mark, spot: Spot) -> Markup {
     // The outline lies inside, and neighbours do not touch.
-    let inset = if spot.width > 4.0 { 1.0 } else { spot.width / 8.0 };
-    let number = |value: f64| format!("{value:.2}");
+    let inset = (spot.width / 8.0).min(0.12);
+    let percent = |value: f64| format!("{value:.3}%");
     let agent = mark.agent.filter(|_| ["leased", "fetching", "committed"].contains(&&*mark.state));
     let class = agent.map(|place| format!("segment agent-{}", place % COLOURS));
     html! {
         g class=(class.as_deref().unwrap_or("segment")) data-state=(mark.state) role="img"
             aria-label=(mark.title) {
             title { (mark.title) }
-            rect x=(number(spot.x + inset)) y=(number(spot.y + 1.0)) rx="2"
-                width=(number(spot.width - 2.0 * inset)) height=(number(ROW - 2.0)) {}
-            @if let Some(place) = agent.filter(|_| spot.width >= LETTER_WIDTH) {
-                text x=(number(spot.x + spot.width / 2.0)) y=(number(spot.y + ROW / 2.0)) {
+            rect x=(percent(spot.x + inset)) y=(spot.y + 1.0) rx="2"
+                width=(percent(spot.width - 2.0 * inset)) height=(ROW - 2.0) {}
+            @if let Some(place) = agent.filter(|_| spot.width >= FINE_WIDTH) {
+                text class=(if spot.width < LETTER_WIDTH { "fine" } else { "" })
+                    x=(percent(spot.x + spot.width / 2.0)) y=(spot.y + ROW / 2.0) {
                     (Agents::letter(place))
                 }
             }
@@ -249,10 +267,10 @@ mod tests {
 
     #[test]
     fn a_short_film_is_one_row_in_proportion() {
-        let spots = layout(&[100.0, 300.0, 200.0]);
-        assert_eq!(spots[0], Spot { x: 0.0, y: 0.0, width: 120.0 });
-        assert_eq!(spots[1], Spot { x: 120.0, y: 0.0, width: 360.0 });
-        assert_eq!(spots[2], Spot { x: 480.0, y: 0.0, width: 240.0 });
+        let spots = layout(&[100.0, 200.0, 100.0]);
+        assert_eq!(spots[0], Spot { x: 0.0, y: 0.0, width: 25.0 });
+        assert_eq!(spots[1], Spot { x: 25.0, y: 0.0, width: 50.0 });
+        assert_eq!(spots[2], Spot { x: 75.0, y: 0.0, width: 25.0 });
     }
 
     #[test]
@@ -286,13 +304,13 @@ mod tests {
     fn parts_of_unknown_length_are_seen_and_alike_neighbours_of_long_films_meet() {
         let agents = Agents([("a", "A"), ("b", "B")].map(|(a, b)| (a.into(), b.into())).into());
         let tasks = [task(0, "committed", Some("b"), Some(100)), task(1, "waiting", None, None)];
-        let found = marks(&tasks, &agents);
+        let found = marks(&tasks, &agents, &BTreeSet::new());
         assert_eq!((found[0].agent, found[0].weight, found[1].weight), (Some(1), 100.0, 4.0));
         assert_eq!(found[0].title, "segment 0: done, B");
         let many: Vec<TaskView> = (0..2_000)
             .map(|n| task(n, "committed", Some(if n < 500 { "a" } else { "b" }), Some(10)))
             .collect();
-        let found = marks(&many, &agents);
+        let found = marks(&many, &agents, &BTreeSet::new());
         assert_eq!(found.len(), 2);
         assert_eq!(found[1].title, "segment 500: done, B … segment 1999: done, B");
     }

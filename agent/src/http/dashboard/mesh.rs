@@ -117,7 +117,7 @@ fn own_card(shared: &Shared, status: &StatusView, doings: &[Doing]) -> Markup {
                 @if status.paused { span.badge data-state="paused" { "paused" } }
             }
             @if let Some(waiting) = &status.waiting { p.why { (waiting) } }
-            (now(doings, status.running, status.slots))
+            (now(doings, &own_load(status)))
             ul.facts {
                 li { (words::bytes(status.free_disk_bytes)) " free" }
                 li { "dmc " (status.version) }
@@ -153,7 +153,7 @@ fn peer_card(peer: &PeerView, mesh: &MeshView, doings: &[Doing]) -> Markup {
             @if peer.state == "gone" {
                 p.now { "Away. What it had is done by others, and it may come back with what it did." }
             } @else {
-                (now(doings, peer.running, peer.slots))
+                (now(doings, &peer_load(peer)))
             }
             ul.facts {
                 li { (words::bytes(peer.free_disk_bytes)) " free" }
@@ -180,15 +180,11 @@ fn state_word(state: &str) -> &str {
     }
 }
 
-/// What an agent does now.
-fn now(doings: &[Doing], running: usize, slots: u32) -> Markup {
+/// What an agent does now. `load`: how many of its slots are in use.
+fn now(doings: &[Doing], load: &str) -> Markup {
     html! {
         div.now {
-            @if doings.is_empty() {
-                p { @if running == 0 { "Idle" } @else {
-                    "Encodes " (words::many(running as u64, "part", "parts"))
-                } " · " (words::many(u64::from(slots), "slot", "slots")) }
-            } @else {
+            @if !doings.is_empty() {
                 ul {
                     @for doing in doings {
                         li {
@@ -198,9 +194,26 @@ fn now(doings: &[Doing], running: usize, slots: u32) -> Markup {
                         }
                     }
                 }
-                p { (running) " of " (words::many(u64::from(slots), "slot", "slots")) " in use" }
             }
+            p { (load) }
         }
+    }
+}
+
+/// The load of a peer: what it was given by this agent may be more than it does at a time.
+fn peer_load(peer: &PeerView) -> String {
+    let slots = words::many(u64::from(peer.slots), "slot", "slots");
+    match peer.running {
+        0 => format!("{slots}; nothing to do for this agent"),
+        parts => format!("{slots}; has {}", words::many(parts as u64, "part", "parts")),
+    }
+}
+
+fn own_load(status: &StatusView) -> String {
+    let slots = words::many(u64::from(status.slots), "slot", "slots");
+    match status.running {
+        0 => format!("{slots}, idle"),
+        running => format!("{running} of {slots} in use"),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 /// A button that changes something which the page then shows.
 fn button(id: &str, to: &str, label: &str) -> Markup {
     html! {
-        button id=(id) type="button" hx-post=(to) hx-swap="none" hx-disabled-elt="this" { (label) }
+        button.quiet id=(id) type="button" hx-post=(to) hx-swap="none" hx-disabled-elt="this" { (label) }
     }
 }
 

@@ -33,9 +33,12 @@ const FRESH: Duration = Duration::from_secs(60);
 const DAYS_MAX: i64 = 60;
 /// Columns of the chart, the newest.
 const COLUMNS_MAX: usize = 60;
-/// Size of the chart, in units of the picture.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 200.0;
+/// Width of the chart in per cent: it is as wide as the page.
+const WIDTH: f64 = 100.0;
+/// Height of the highest column, and the room above and below for words, in pixels.
+const HEIGHT: f64 = 180.0;
+const ABOVE: f64 = 18.0;
+const BELOW: f64 = 22.0;
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/savings", get(show))
@@ -206,19 +209,20 @@ fn chart(columns: &[(String, Bytes)]) -> Markup {
     let most = columns.iter().map(|(_, of)| of.before.max(of.after)).max().unwrap_or(0);
     let width = WIDTH / columns.len().max(12) as f64;
     let height = |bytes: u64| HEIGHT * bytes as f64 / most.max(1) as f64;
+    let percent = |value: f64| format!("{value:.2}%");
     let bar = |class: &str, x: f64, width: f64, bytes: u64| {
         let tall = height(bytes).max(1.0);
         html! {
-            rect class=(class) x=(format!("{x:.1}")) y=(format!("{:.1}", HEIGHT - tall))
-                width=(format!("{width:.1}")) height=(format!("{tall:.1}")) {}
+            rect class=(class) x=(percent(x)) y=(format!("{:.1}", ABOVE + HEIGHT - tall))
+                width=(percent(width)) height=(format!("{tall:.1}")) {}
         }
     };
     html! {
-        svg.chart viewBox={ "0 -16 " (WIDTH) " " (HEIGHT + 40.0) } role="img"
+        svg.chart width="100%" height=(ABOVE + HEIGHT + BELOW) role="img"
             aria-label="Bytes before and after, over time; the table below has the numbers" {
-            line x1="0" x2=(WIDTH) y1="0" y2="0" {}
-            line x1="0" x2=(WIDTH) y1=(HEIGHT) y2=(HEIGHT) {}
-            text x="0" y="-5" { (words::bytes(most)) }
+            line x1="0" x2="100%" y1=(ABOVE) y2=(ABOVE) {}
+            line x1="0" x2="100%" y1=(ABOVE + HEIGHT) y2=(ABOVE + HEIGHT) {}
+            text x="0" y=(ABOVE - 5.0) { (words::bytes(most)) }
             @for (number, (name, of)) in columns.iter().enumerate() {
                 @let x = number as f64 * width;
                 g {
@@ -229,10 +233,10 @@ fn chart(columns: &[(String, Bytes)]) -> Markup {
                 }
             }
             @if let Some((first, _)) = columns.first() {
-                text x="0" y=(HEIGHT + 18.0) { (first) }
+                text x="0" y=(ABOVE + HEIGHT + 16.0) { (first) }
             }
             @if let Some((last, _)) = columns.last().filter(|_| columns.len() > 4) {
-                text.end x=(width * columns.len() as f64) y=(HEIGHT + 18.0) { (last) }
+                text.end x=(percent(width * columns.len() as f64)) y=(ABOVE + HEIGHT + 16.0) { (last) }
             }
         }
     }
@@ -265,7 +269,7 @@ fn table<'a>(of: &str, rows: impl Iterator<Item = (&'a str, Bytes)>) -> Markup {
                             td.number { (words::count(bytes.jobs)) }
                             td.number { (words::bytes(bytes.before)) }
                             td.number { (words::bytes(bytes.after)) }
-                            td.number { (words::saved(bytes.before, bytes.after).unwrap_or_default()) }
+                            td.number { (words::change(bytes.before, bytes.after)) }
                         }
                     }
                 }

@@ -98,6 +98,18 @@ pub(super) fn saved(before: u64, after: u64) -> Option<String> {
     })
 }
 
+/// The same for tables: `−62 %`.
+pub(super) fn change(before: u64, after: u64) -> String {
+    if before == 0 {
+        return "–".to_owned();
+    }
+    match ((after as f64 / before as f64 - 1.0) * 100.0).round() {
+        0.0 => "0 %".to_owned(),
+        percent if percent < 0.0 => format!("−{:.0} %", -percent),
+        percent => format!("+{percent:.0} %"),
+    }
+}
+
 /// A part of the whole in per cent; all of it only when nothing is left.
 pub(super) fn percent(part: f64) -> String {
     format!("{:.0} %", (part.clamp(0.0, 1.0) * 100.0).floor())
@@ -222,6 +234,7 @@ mod tests {
         for (before, after, expected) in cases {
             assert_eq!(saved(before, after).as_deref(), expected);
         }
+        assert_eq!([change(100, 38), change(100, 104), change(0, 1)], ["−62 %", "+4 %", "–"]);
         assert_eq!((percent(0.999), percent(1.0)), ("99 %".into(), "100 %".into()));
     }
 }

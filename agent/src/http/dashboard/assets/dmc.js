@@ -135,6 +135,7 @@
   const sendAll = async (files) => {
     const progress = byId("upload-progress");
     const chooser = byId("upload-file");
+    const refused = [];
     hush();
     byId("added").replaceChildren();
     chooser.disabled = true;
@@ -145,9 +146,14 @@
       try {
         added(await send(file, byId("add-preset").value, progress));
       } catch (request) {
-        if (request) failed(request);
-        else say("The connection broke while " + file.name + " was sent. Send it again.");
-        break;
+        if (!request || request.status === 401) {
+          if (request) failed(request);
+          else say("The connection broke while " + file.name + " was sent. Send it again.");
+          break;
+        }
+        // What is wrong with one file is not wrong with the next.
+        refused.push(file.name + ": " + detailOf(request));
+        say(refused.join("\n"));
       }
     }
     progress.hidden = true;
