@@ -427,15 +427,22 @@ mod tests {
         for host in ["nas.home", "NAS.home", "nas.home:80", "nas.home:443", "box.example:8443"] {
             assert_eq!(with(host, None), 200, "{host}");
         }
-        let other =
-            ["nas.home:8080", "x.nas.home", "nas.home.", "box.example", "box.example:443", "a@nas.home"];
+        let other = [
+            "nas.home:8080",
+            "x.nas.home",
+            "nas.home.",
+            "box.example",
+            "box.example:443",
+            "a@nas.home",
+        ];
         for host in other {
             assert_eq!(with(host, None), 403, "{host}");
         }
         for origin in ["http://nas.home", "https://nas.home", "https://box.example:8443"] {
             assert_eq!(with("nas.home", Some(origin)), 200, "{origin}");
         }
-        for origin in ["https://nas.home:3000", "https://localhost:7340", "ftp://nas.home", "nas.home"]
+        for origin in
+            ["https://nas.home:3000", "https://localhost:7340", "ftp://nas.home", "nas.home"]
         {
             assert_eq!(with("nas.home", Some(origin)), 403, "{origin}");
         }
