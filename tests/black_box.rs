@@ -3,6 +3,8 @@
 //! They are one binary, because linking one is quicker than linking four.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod bad_luck;

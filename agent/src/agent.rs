@@ -331,7 +331,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
     let tools = tools.map(|tools| tools.called_by(me).confined(&sandbox));
-    let listener = http::bind(settings.api).await?;
+    let listener = http::bind(&settings, &data_dir).await?;
     let (events, inbox) = runtime::channel();
     let (net_events, net_inbox) = mpsc::channel(CHANNEL);
     let (members, changes) = Members::open(
@@ -385,7 +385,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let ended = tokio::spawn(runtime.run());
     forward(net_inbox, events.clone(), Event::Net);
     forward(changes, events.clone(), Event::Members);
-    let api = http::serve(listener, Arc::clone(&shared))?;
+    let api = http::serve(listener, &shared)?;
     if !shared.settings.webhooks.is_empty() {
         shared.tasks.spawn(webhooks::run(Arc::clone(&shared)));
     }

@@ -54,8 +54,15 @@ pub struct Settings {
     /// Addresses to listen on for peers; port 0 picks a free one. Empty: port 7341 on all
     /// interfaces, or a free port when that is taken.
     pub listen: Vec<SocketAddr>,
-    /// Address of the local HTTP API. Port 0 picks a free one.
+    /// Address of the HTTP API. Port 0 picks a free one. Where other machines reach it, it is
+    /// encrypted, and the command line of this machine has an address of its own.
     pub api: Option<SocketAddr>,
+    /// Certificate of the API, with its chain (PEM); without one the agent makes its own.
+    pub api_certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    pub api_key: Option<PathBuf>,
+    /// Whether the API is not encrypted where other machines reach it.
+    pub api_insecure: bool,
     /// Peers to dial, `HOST:PORT`, for networks without multicast.
     pub peers: Vec<String>,
     /// Encodes at the same time; 0: chosen from the processor.
@@ -118,6 +125,9 @@ impl Default for Settings {
             name: String::new(),
             listen: Vec::new(),
             api: None,
+            api_certificate: None,
+            api_key: None,
+            api_insecure: false,
             peers: Vec::new(),
             slots: 0,
             door: Door::Auto,

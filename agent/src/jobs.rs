@@ -81,7 +81,9 @@ pub enum Phase {
 }
 
 /// Where a job stands, in the words of the API. Their order is on disk: never change it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It has no tasks yet.

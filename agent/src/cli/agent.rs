@@ -22,6 +22,7 @@ pub(crate) fn settings(place: &Place, options: AgentArgs) -> anyhow::Result<Sett
     settings.slots = options.slots.unwrap_or(settings.slots);
     settings.door = options.door.unwrap_or(settings.door);
     settings.discovery &= !options.no_discovery;
+    settings.api_insecure |= options.insecure;
     Ok(settings)
 }
 

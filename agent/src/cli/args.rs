@@ -143,6 +143,9 @@ pub(crate) struct AgentArgs {
     /// Neither announce this agent nor look for others.
     #[arg(long)]
     pub no_discovery: bool,
+    /// Do not encrypt the API where other machines reach it.
+    #[arg(long)]
+    pub insecure: bool,
 }
 
 #[derive(Debug, Args)]

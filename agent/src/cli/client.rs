@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::remote::{Patience, Remote, Trouble};
+use super::remote::{Patience, Refused, Remote, Trouble};
 use super::{Usage, show};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -112,11 +112,16 @@ impl Client {
 
     /// Whether another machine's agent is there, is one, and lets us in.
     async fn greet(&self) -> anyhow::Result<()> {
-        let said: Value = self.get("/status").await?;
+        let url = self.home();
+        let said: Value = match self.get("/status").await {
+            Err(e) if Refused::is(&e, StatusCode::NOT_FOUND) => bail!(
+                "there is an agent at this host, but not at {url}; is the path of the address right?"
+            ),
+            other => other?,
+        };
         if serde_json::from_value::<StatusView>(said.clone()).is_ok() {
             return Ok(());
         }
-        let url = self.home();
         match said.get("version").and_then(Value::as_str) {
             Some(version) => bail!(
                 "the agent at {url} is dmc {version}, which this dmc {} does not understand; bring \
@@ -188,10 +193,17 @@ impl Client {
         if status == StatusCode::UNAUTHORIZED && self.renew_token() {
             return Trouble::Away { why: "its token was another one".to_owned(), sent: false };
         }
+        let remote = self.remote.as_ref();
         Trouble::Final(match problem {
             Some(problem) if problem.usage => Usage(problem.detail).into(),
-            Some(problem) => anyhow!(problem.detail),
-            None if self.remote.is_some() => anyhow!(
+            Some(problem) => {
+                let detail = match remote {
+                    Some(remote) if status == StatusCode::UNAUTHORIZED => remote.wrong_token(),
+                    _ => problem.detail,
+                };
+                Refused { status, detail }.into()
+            }
+            None if remote.is_some() => anyhow!(
                 "what answers at {} is no dmc agent (it says {status}); is the address right?",
                 self.home()
             ),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dmc_agent::tls::{self, Trust};
-use reqwest::{Certificate, Url};
+use reqwest::{Certificate, StatusCode, Url};
 
 use super::Usage;
 use super::args::RemoteArgs;
@@ -103,6 +103,18 @@ impl Remote {
         Ok(token.to_owned())
     }
 
+    pub(crate) fn wrong_token(&self) -> String {
+        let from = match &self.source {
+            Source::File(file) => file.display().to_string(),
+            Source::Variable(_) => "DMC_TOKEN".to_owned(),
+        };
+        format!(
+            "the agent at {} refuses the token of {from}; `dmc token add NAME` on its machine makes \
+             one that stays",
+            self.url
+        )
+    }
+
     pub(crate) fn http(&self) -> anyhow::Result<reqwest::Client> {
         let more = match &self.ca_file {
             Some(file) => certificates(file)?,
@@ -153,6 +165,21 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
     Ok(found)
 }
 
+/// What an agent does not do.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub(crate) struct Refused {
+    pub status: StatusCode,
+    pub detail: String,
+}
+
+impl Refused {
+    /// Whether this is an agent's refusal with that status.
+    pub(crate) fn is(error: &anyhow::Error, status: StatusCode) -> bool {
+        error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == status)
+    }
+}
+
 /// Why a call did not come through.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -196,12 +223,7 @@ enum Cause<'a> {
 fn found(error: &reqwest::Error) -> Option<Cause<'_>> {
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(cause) = next {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = match inner {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => cause.downcast_ref::<rustls::Error>(),
-        };
-        match tls {
+        match innermost(cause).downcast_ref::<rustls::Error>() {
             Some(rustls::Error::InvalidCertificate(e)) => return Some(Cause::Trust(e)),
             Some(e) => return Some(Cause::Tls(e)),
             None => {}
@@ -215,6 +237,14 @@ fn found(error: &reqwest::Error) -> Option<Cause<'_>> {
         next = cause.source();
     }
     None
+}
+
+/// What is wrapped in an error of IO, which does not name that as its source.
+fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        error = inner;
+    }
+    error
 }
 
 fn words(kind: io::ErrorKind, error: &reqwest::Error) -> String {

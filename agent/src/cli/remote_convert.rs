@@ -7,6 +7,7 @@ use dmc_agent::http::views::JobView;
 use dmc_agent::intake::{self, Wish};
 use dmc_agent::paths::AnyPath;
 use dmc_protocol::media::Preset;
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,6 +17,7 @@ use super::client::Client;
 use super::convert::{Ended, follow, say_end};
 use super::download::{self, Target};
 use super::progress::Screen;
+use super::remote::Refused;
 use super::upload::{self, Order, plain_name};
 use super::{End, Usage, show};
 
@@ -129,7 +131,7 @@ fn end_of(job: &JobView, wish: &Wish) -> String {
 async fn takes_files(client: &Client) -> anyhow::Result<()> {
     let asked: anyhow::Result<Value> = client.get(&format!("/item/{}?limit=1", client_id())).await;
     match asked {
-        Err(e) if e.to_string() == "the API has no such path" => {
+        Err(e) if Refused::is(&e, StatusCode::NOT_FOUND) => {
             let status: Value = client.get("/status").await?;
             let version = status.get("version").and_then(Value::as_str).unwrap_or("unknown");
             anyhow::bail!(

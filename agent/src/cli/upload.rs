@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use dmc_protocol::media::PresetOverrides;
 use futures::stream;
-use reqwest::{Body, Method, header};
+use reqwest::{Body, Method, StatusCode, header};
 use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
@@ -18,12 +18,15 @@ use uuid::Uuid;
 
 use super::client::{ANSWER_TIMEOUT, BODY_TIMEOUT, Client, Outage};
 use super::progress::Screen;
-use super::remote::Trouble;
+use super::remote::{Refused, Trouble};
 
 const PIECE_BYTES: usize = 256 << 10;
 /// The agent takes nothing for so long: it is not there any more.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
+/// How often an agent is asked again that is still answering the same request.
+const BUSY_MAX: u32 = 60;
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
 /// A BLAKE3 in hexadecimal digits.
 const SUM_BYTES: u64 = 64;
 /// The longest name that an agent takes.
@@ -52,12 +55,17 @@ pub(crate) async fn send(
     screen: &mut Screen,
 ) -> anyhow::Result<Sent> {
     let key = Uuid::new_v4().to_string();
-    let mut outage = Outage::default();
+    let (mut outage, mut busy) = (Outage::default(), 0);
     loop {
         match once(client, file, order, &key, screen).await {
             Ok(sent) => {
                 outage.over(client);
                 return Ok(sent);
+            }
+            // The agent still keeps the first one that came with this key.
+            Err(Trouble::Final(e)) if Refused::is(&e, StatusCode::CONFLICT) && busy < BUSY_MAX => {
+                busy += 1;
+                tokio::time::sleep(BUSY_PAUSE).await;
             }
             Err(Trouble::Final(e)) => return Err(e),
             Err(Trouble::Away { why, .. }) => {

@@ -218,9 +218,8 @@ impl Tokens {
 
     /// Makes a token, durable when this returns; it is told this once. Writes a file: blocking.
     pub(super) fn add(&self, name: &str, scope: Scope) -> Result<(Named, String), AccessError> {
-        let good = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-        let chars = name.chars().count();
-        if !(1..=NAME_CHARS_MAX).contains(&chars) || !name.chars().all(good) {
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !(1..=NAME_CHARS_MAX).contains(&name.len()) || !name.chars().all(good) {
             return Err(AccessError::Name(name.chars().take(NAME_CHARS_MAX).collect()));
         }
         let mut inner = self.lock();

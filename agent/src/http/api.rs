@@ -25,6 +25,7 @@ use super::page::Page;
 use super::problem::{self, Problem, Refused};
 use super::views::{JobView, PeerView, StatusView};
 use crate::intake::{self, Wish};
+use crate::jobs::Status;
 use crate::runtime::Shared;
 use crate::source;
 
@@ -91,8 +92,10 @@ async fn peers(State(shared): Agent) -> Result<Json<Vec<PeerView>>, Problem> {
 #[into_params(parameter_in = Query)]
 struct Which {
     /// Those of one status.
+    #[param(inline, value_type = Option<Status>)]
     status: Option<String>,
     /// Those before this one: the last id of the page before.
+    #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many.
     limit: Option<usize>,
@@ -136,7 +139,7 @@ async fn one(shared: &Arc<Shared>, id: &str) -> Result<JobView, Problem> {
     get,
     path = "/api/v1/jobs/{id}",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 200, description = "The job with its tasks", body = JobView), Refused),
 )]
 async fn show_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
@@ -162,7 +165,7 @@ async fn add_job(
     post,
     path = "/api/v1/jobs/{id}/cancel",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 200, description = "The job", body = JobView), Refused),
 )]
 async fn cancel_job(
@@ -182,7 +185,7 @@ async fn cancel_job(
     post,
     path = "/api/v1/jobs/{id}/retry",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 200, description = "The job", body = JobView), Refused),
 )]
 async fn retry_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
@@ -199,7 +202,7 @@ async fn retry_job(State(shared): Agent, Path(id): Path<String>) -> Result<Json<
     post,
     path = "/api/v1/jobs/{id}/take-back",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 200, description = "The job", body = JobView), Refused),
 )]
 async fn take_back_job(
@@ -226,7 +229,7 @@ async fn take_back_job(
     delete,
     path = "/api/v1/jobs/{id}",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 204, description = "It is forgotten"), Refused),
 )]
 async fn remove_job(State(shared): Agent, Path(id): Path<String>) -> Result<StatusCode, Problem> {
@@ -258,7 +261,7 @@ pub(super) async fn take_away(shared: &Arc<Shared>, id: &str) -> Result<(), Prob
     get,
     path = "/api/v1/jobs/{id}/file",
     tag = "jobs",
-    params(("id" = String, Path, description = "The job")),
+    params(("id" = String, Path, format = "uuid", description = "The job")),
     responses((status = 200, description = "The whole file", content_type = "application/octet-stream"), (status = 206, description = "The part that `Range` asks for", content_type = "application/octet-stream"), Refused),
 )]
 async fn job_file(

@@ -16,8 +16,10 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -94,7 +96,12 @@ impl Door {
 }
 
 /// Answers connections until the agent stops.
-pub(super) async fn open(listener: TcpListener, routes: Router, stop: CancellationToken) {
+pub(super) async fn open(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    routes: Router,
+    stop: CancellationToken,
+) {
     let door =
         Arc::new(Door { strangers: Mutex::default(), known: Arc::new(Semaphore::new(KNOWN_MAX)) });
     let mut troubled = false;
@@ -106,7 +113,11 @@ pub(super) async fn open(listener: TcpListener, routes: Router, stop: Cancellati
         match accepted {
             Ok((stream, _)) => {
                 troubled = false;
-                tokio::spawn(answer(stream, routes.clone(), door.enter(), stop.clone()));
+                let (routes, caller, stop) = (routes.clone(), door.enter(), stop.clone());
+                match tls.clone() {
+                    None => drop(tokio::spawn(answer(stream, routes, caller, stop))),
+                    Some(tls) => drop(tokio::spawn(encrypt(tls, stream, routes, caller, stop))),
+                }
             }
             // It went before it was taken in.
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -120,7 +131,33 @@ pub(super) async fn open(listener: TcpListener, routes: Router, stop: Cancellati
     }
 }
 
-async fn answer(stream: TcpStream, routes: Router, caller: Arc<Caller>, stop: CancellationToken) {
+/// Answers a connection that begins with a handshake, soon or not at all.
+async fn encrypt(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    routes: Router,
+    caller: Arc<Caller>,
+    stop: CancellationToken,
+) {
+    let end = caller.end.clone();
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)) => shaken,
+        () = end.cancelled() => return,
+        () = stop.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => answer(stream, routes, caller, stop).await,
+        Ok(Err(e)) => debug!("a connection of the API could not be encrypted: {e}"),
+        Err(_) => debug!("a connection of the API began with nothing"),
+    }
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    routes: Router,
+    caller: Arc<Caller>,
+    stop: CancellationToken,
+) {
     let end = caller.end.clone();
     let inner = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {

@@ -11,6 +11,7 @@ use utoipa::openapi::OpenApi as Description;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use super::problem::Problem;
 use crate::runtime::Shared;
 
 #[derive(OpenApi)]
@@ -28,6 +29,7 @@ use crate::runtime::Shared;
         (name = "tokens", description = "Who may use this API"),
         (name = "events", description = "What changes, as it changes"),
     ),
+    components(schemas(Problem)),
     modifiers(&Bearer)
 )]
 struct Begin;

@@ -30,17 +30,28 @@ const SESSION: &str = "dmc_session";
 /// The longest path that a reverse proxy may put this API under.
 const PREFIX_BYTES_MAX: usize = 128;
 
+/// Where a guard stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// The port that it guards.
+    pub port: u16,
+    /// Whether other machines reach it: then by any of its addresses.
+    pub wide: bool,
+    /// Whether it is encrypted.
+    pub tls: bool,
+}
+
 /// What a request must show.
 pub(super) struct Guard {
     tokens: Arc<Tokens>,
-    port: u16,
+    place: Place,
     /// Names under which others call this API, as `name` or `name:port`.
     hosts: Vec<String>,
 }
 
 impl Guard {
-    pub(super) fn new(tokens: Arc<Tokens>, port: u16, hosts: Vec<String>) -> Guard {
-        Guard { tokens, port, hosts }
+    pub(super) fn new(tokens: Arc<Tokens>, place: Place, hosts: Vec<String>) -> Guard {
+        Guard { tokens, place, hosts }
     }
 
     /// Who calls; `None` where anybody may.
@@ -75,7 +86,8 @@ impl Guard {
             );
         }
         if headers.contains_key(ORIGIN)
-            && !only(headers, ORIGIN).is_some_and(|origin| self.is_our_page(origin))
+            && !only(headers, ORIGIN)
+                .is_some_and(|origin| self.is_our_page(origin, only(headers, HOST)))
         {
             return refused("the request comes from a page of another site, which may not use it");
         }
@@ -108,13 +120,16 @@ impl Guard {
         Ok(access)
     }
 
-    fn is_our_page(&self, origin: &str) -> bool {
-        match origin.split_once("://") {
-            Some(("http", authority)) => self.is_here(authority),
-            // Who listed the name may have put TLS before it; this API itself has none.
-            Some(("https", authority)) => self.is_listed(authority),
-            _ => false,
+    fn is_our_page(&self, origin: &str, host: Option<&str>) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        // Who listed the name may have put TLS before it.
+        if self.is_listed(authority) {
+            return scheme == "http" || scheme == "https";
         }
+        let ours = if self.place.tls { "https" } else { "http" };
+        // Where other machines reach it, any address would be ours: one of theirs is not.
+        let same = host.is_some_and(|host| host.eq_ignore_ascii_case(authority));
+        scheme == ours && (same || !self.place.wide && self.is_here(authority))
     }
 
     /// Whether the settings name it. A name without a port is that of the usual ports only: on
@@ -138,14 +153,17 @@ impl Guard {
         }
         let Ok(authority) = authority.parse::<Authority>() else { return false };
         let host = authority.host();
-        let loopback = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(host) => host.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback()),
+        // An address is no name that somebody could make to point here.
+        let wide = self.place.wide;
+        let here = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback() || wide),
             None => {
                 host.eq_ignore_ascii_case("localhost")
-                    || host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback())
+                    || host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback() || wide)
             }
         };
-        loopback && authority.port_u16().unwrap_or(80) == self.port
+        let usual = if self.place.tls { 443 } else { 80 };
+        here && authority.port_u16().unwrap_or(usual) == self.place.port
     }
 }
 
@@ -250,10 +268,12 @@ async fn checked(guard: &Guard, mut request: Request) -> Result<Request, Problem
 mod tests {
     use super::*;
 
+    const PLACE: Place = Place { port: 7340, wide: false, tls: false };
+
     fn guard() -> (Guard, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(dir.path(), "secret").unwrap();
-        (Guard::new(Arc::new(tokens), 7340, Vec::new()), dir)
+        (Guard::new(Arc::new(tokens), PLACE, Vec::new()), dir)
     }
 
     fn asked(guard: &Guard, call: &str, headers: &[(&str, &str)]) -> u16 {
@@ -323,6 +343,21 @@ mod tests {
             assert_eq!(asked(&guard, call, &[("host", "localhost:7340")]), 200, "{call}");
             assert_eq!(asked(&guard, call, &[("host", "evil.example")]), 403, "{call}");
         }
+    }
+
+    #[test]
+    fn where_others_reach_it_any_address_is_answered_and_no_other_name() {
+        let (mut guard, _dir) = guard();
+        guard.place = Place { port: 443, wide: true, tls: true };
+        let with = |host: &str, origin: &str| {
+            let headers = [("host", host), ("origin", origin), ("authorization", "Bearer secret")];
+            asked(&guard, "POST /api/v1/pause", &headers)
+        };
+        assert_eq!(with("192.168.1.2", "https://192.168.1.2"), 200);
+        assert_eq!(with("[fe80::1]:443", "https://[fe80::1]:443"), 200);
+        assert_eq!(with("192.168.1.2", "http://192.168.1.2"), 403, "its page is encrypted");
+        assert_eq!(with("192.168.1.2", "https://192.168.1.3"), 403, "a page of another machine");
+        assert_eq!(with("evil.example", "https://evil.example"), 403);
     }
 
     #[test]

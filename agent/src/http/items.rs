@@ -32,6 +32,7 @@ use super::problem::{Problem, Refused};
 use super::views::JobView;
 use crate::intake::{self, Wish};
 use crate::items::{CLIENT_BYTES_MAX, Item, Once, Receipt, Turn, Upload, UploadError, is_client};
+use crate::jobs::Status;
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
 
@@ -115,8 +116,10 @@ impl ItemView {
 #[serde(deny_unknown_fields)]
 struct ItemWish {
     /// Whose it is.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     client_id: String,
     /// Name of the preset.
+    #[schema(min_length = 1)]
     conversion_type: String,
     /// A file on this agent, absolute.
     #[serde(default)]
@@ -135,8 +138,10 @@ struct ItemWish {
 #[expect(dead_code, reason = "it only describes")]
 struct ItemForm {
     /// Whose it is.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     client_id: String,
     /// Name of the preset.
+    #[schema(min_length = 1)]
     conversion_type: String,
     /// The BLAKE3 that the file must have, hexadecimal.
     checksum: Option<String>,
@@ -181,6 +186,7 @@ fn once_word(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 }
 
 #[utoipa::path(
+    operation_id = "create_item",
     post,
     path = "/api/v1/item",
     tag = "items",
@@ -350,6 +356,9 @@ async fn add_named(
             "name a file of this agent as file_path, or send one in a form (multipart/form-data)",
         ));
     };
+    if wish.checksum.is_some() {
+        return Err(bad("checksum is for a file that is sent; one that is named is hashed here"));
+    }
     let file = permitted(&shared.settings.api_paths, path)?;
     let bytes = std::fs::metadata(&file)
         .map_err(|e| bad(format!("cannot read {}: {e}", file.display())))?
@@ -456,8 +465,10 @@ async fn view_of(shared: &Arc<Shared>, item: Item) -> Result<ItemView, Problem> 
 #[into_params(parameter_in = Query)]
 struct Which {
     /// Those of one status.
+    #[param(inline, value_type = Option<Status>)]
     status: Option<String>,
     /// Those before this one: the last id of the page before.
+    #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many.
     limit: Option<usize>,
@@ -465,10 +476,11 @@ struct Which {
 
 /// A page of a client's items, the newest first. A page that is empty is the end.
 #[utoipa::path(
+    operation_id = "list_items",
     get,
     path = "/api/v1/item/{client_id}",
     tag = "items",
-    params(("client_id" = String, Path, description = "Whose items"), Which),
+    params(("client_id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose items"), Which),
     responses((status = 200, description = "A page of the items of a client, the newest first", body = Vec<ItemView>), Refused),
 )]
 async fn list(
@@ -501,10 +513,11 @@ async fn list(
 }
 
 #[utoipa::path(
+    operation_id = "show_item",
     get,
     path = "/api/v1/item/{client_id}/{item_id}",
     tag = "items",
-    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    params(("client_id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose it is"), ("item_id" = String, Path, format = "uuid", description = "The item")),
     responses((status = 200, description = "The item", body = ItemView), Refused),
 )]
 async fn show(
@@ -522,10 +535,11 @@ async fn show(
 }
 
 #[utoipa::path(
+    operation_id = "remove_item",
     delete,
     path = "/api/v1/item/{client_id}/{item_id}",
     tag = "items",
-    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    params(("client_id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose it is"), ("item_id" = String, Path, format = "uuid", description = "The item")),
     responses((status = 204, description = "It is forgotten, with what was sent"), Refused),
 )]
 async fn remove(
@@ -557,10 +571,11 @@ async fn remove(
 }
 
 #[utoipa::path(
+    operation_id = "item_file",
     get,
     path = "/api/v1/item/{client_id}/{item_id}/file",
     tag = "items",
-    params(("client_id" = String, Path, description = "Whose it is"), ("item_id" = String, Path, description = "The item")),
+    params(("client_id" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose it is"), ("item_id" = String, Path, format = "uuid", description = "The item")),
     responses((status = 200, description = "The whole file", content_type = "application/octet-stream"), (status = 206, description = "The part that `Range` asks for", content_type = "application/octet-stream"), Refused),
 )]
 async fn file(

@@ -126,6 +126,7 @@ pub struct InviteView {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct OpenWish {
     /// For how many seconds.
+    #[schema(minimum = 1, maximum = 86_400)]
     pub seconds: u64,
     /// Whether more than one agent may join.
     pub many: bool,
@@ -168,6 +169,7 @@ fn refused(status: StatusCode, error: &MembersError) -> Problem {
 }
 
 #[utoipa::path(
+    operation_id = "show_mesh",
     get,
     path = "/api/v1/mesh",
     tag = "mesh",
@@ -178,6 +180,7 @@ async fn show(State(shared): Agent) -> Result<Json<MeshView>, Problem> {
 }
 
 #[utoipa::path(
+    operation_id = "open_door",
     post,
     path = "/api/v1/mesh/open",
     tag = "mesh",
@@ -195,6 +198,7 @@ async fn open(State(shared): Agent, Json(wish): Json<OpenWish>) -> Result<Json<M
 }
 
 #[utoipa::path(
+    operation_id = "close_door",
     post,
     path = "/api/v1/mesh/close",
     tag = "mesh",
@@ -218,6 +222,7 @@ async fn invite(State(shared): Agent) -> Json<InviteView> {
 }
 
 #[utoipa::path(
+    operation_id = "join_mesh",
     post,
     path = "/api/v1/mesh/join",
     tag = "mesh",

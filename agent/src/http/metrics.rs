@@ -34,6 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 #[utoipa::path(
     get,
     path = "/healthz",
+    security(()),
     tag = "agent",
     responses((status = 200, description = "The agent lives", content_type = "application/json"), Refused),
 )]

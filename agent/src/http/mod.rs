@@ -16,6 +16,7 @@ pub mod mesh;
 mod metrics;
 mod page;
 mod problem;
+mod tls;
 pub mod tokens;
 pub mod views;
 
@@ -26,13 +27,16 @@ use std::sync::Arc;
 use axum::Extension;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
 
+use crate::config::Settings;
 use crate::identity::write_private;
 use crate::runtime::Shared;
 
 use access::Tokens;
 use events::Events;
-use guard::Guard;
+use guard::{Guard, Place};
 
 pub use problem::Problem;
 
@@ -61,12 +65,9 @@ pub enum HttpError {
         /// Why.
         source: std::io::Error,
     },
-    /// Anybody on the network could use it.
-    #[error("the API address {addr} is not loopback, and the API has no encryption yet")]
-    NotLocal {
-        /// The address.
-        addr: SocketAddr,
-    },
+    /// It cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
     /// The tokens of earlier runs.
     #[error(transparent)]
     Tokens(#[from] access::TokensUnreadable),
@@ -80,26 +81,52 @@ pub enum HttpError {
     },
 }
 
-/// Binds the API's address: the wanted one, or the usual port, or a free one.
-pub async fn bind(wanted: Option<SocketAddr>) -> Result<TcpListener, HttpError> {
-    if let Some(addr) = wanted {
-        if !addr.ip().is_loopback() {
-            return Err(HttpError::NotLocal { addr });
+/// Where the API is listened for.
+pub struct Listeners {
+    /// On this machine only, for the command line.
+    local: TcpListener,
+    /// Where other machines reach it, and what encrypts it there.
+    wide: Option<(TcpListener, Option<TlsAcceptor>)>,
+}
+
+/// Binds the API's addresses: the wanted one, or the usual port, or a free one. An address that other
+/// machines reach is encrypted unless the settings say otherwise; the command line of this machine
+/// then has one of its own.
+pub async fn bind(settings: &Settings, data_dir: &Path) -> Result<Listeners, HttpError> {
+    let listen = async |addr: SocketAddr| {
+        TcpListener::bind(addr).await.map_err(|source| HttpError::Listen { addr, source })
+    };
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    match settings.api {
+        Some(addr) if addr.ip().is_loopback() => {
+            Ok(Listeners { local: listen(addr).await?, wide: None })
         }
-        return TcpListener::bind(addr).await.map_err(|source| HttpError::Listen { addr, source });
-    }
-    let usual = SocketAddr::from(([127, 0, 0, 1], API_PORT));
-    match TcpListener::bind(usual).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => {
-            let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-            TcpListener::bind(addr).await.map_err(|source| HttpError::Listen { addr, source })
+        Some(addr) => {
+            let named = (settings.api_certificate.as_deref(), settings.api_key.as_deref());
+            let tls = if settings.api_insecure {
+                warn!(
+                    "the API at {addr} is not encrypted: who sees its traffic can read the tokens"
+                );
+                None
+            } else {
+                Some(tls::acceptor(data_dir, named, &settings.api_hosts)?)
+            };
+            let wide = Some((listen(addr).await?, tls));
+            Ok(Listeners { local: listen(free).await?, wide })
+        }
+        None => {
+            let usual = SocketAddr::from(([127, 0, 0, 1], API_PORT));
+            let local = match TcpListener::bind(usual).await {
+                Ok(listener) => listener,
+                Err(_) => listen(free).await?,
+            };
+            Ok(Listeners { local, wide: None })
         }
     }
 }
 
 /// Serves until the agent stops, and tells the command line where.
-pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<SocketAddr, HttpError> {
+pub fn serve(listeners: Listeners, shared: &Arc<Shared>) -> Result<SocketAddr, HttpError> {
     let write = |name: &str, bytes: &[u8]| {
         let path = shared.data_dir.join(name);
         write_private(&path, bytes).map_err(|source| HttpError::Write { path, source })
@@ -110,16 +137,28 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> Result<SocketAddr, H
     let tokens = Arc::new(Tokens::open(&shared.data_dir, &token)?);
     write(TOKEN_FILE, token.as_bytes())?;
     let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-    let api =
-        listener.local_addr().map_err(|source| HttpError::Listen { addr: unknown, source })?;
+    let of = |listener: &TcpListener| {
+        listener.local_addr().map_err(|source| HttpError::Listen { addr: unknown, source })
+    };
+    let api = of(&listeners.local)?;
     let contact = Contact { api, pid: std::process::id() };
     write(ADDRESS_FILE, serde_json::to_string(&contact).unwrap_or_default().as_bytes())?;
-    let stop = shared.stop.clone();
     let events = Arc::new(Events::new());
-    shared.tasks.spawn(events::pump(Arc::clone(&shared), Arc::clone(&events)));
-    let guard = Guard::new(Arc::clone(&tokens), api.port(), shared.settings.api_hosts.clone());
-    let routes = api::routes(shared, guard).layer(Extension(tokens)).layer(Extension(events));
-    tokio::spawn(connections::open(listener, routes, stop));
+    shared.tasks.spawn(events::pump(Arc::clone(shared), Arc::clone(&events)));
+    let open = |listener: TcpListener, place: Place, tls: Option<TlsAcceptor>| {
+        let guard = Guard::new(Arc::clone(&tokens), place, shared.settings.api_hosts.clone());
+        let routes = api::routes(Arc::clone(shared), guard)
+            .layer(Extension(Arc::clone(&tokens)))
+            .layer(Extension(Arc::clone(&events)));
+        tokio::spawn(connections::open(listener, tls, routes, shared.stop.clone()));
+    };
+    if let Some((listener, tls)) = listeners.wide {
+        let wide = of(&listener)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        info!("the API is at {scheme}://{wide} for other machines");
+        open(listener, Place { port: wide.port(), wide: true, tls: tls.is_some() }, tls);
+    }
+    open(listeners.local, Place { port: api.port(), wide: false, tls: false }, None);
     Ok(api)
 }
 

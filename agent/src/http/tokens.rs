@@ -47,6 +47,7 @@ impl TokenView {
 #[serde(deny_unknown_fields)]
 pub struct TokenWish {
     /// What people will call it.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     pub name: String,
     /// What it may be used for.
     pub scope: Scope,
@@ -79,6 +80,7 @@ fn refused(error: &AccessError) -> Problem {
 }
 
 #[utoipa::path(
+    operation_id = "list_tokens",
     get,
     path = "/api/v1/tokens",
     tag = "tokens",
@@ -89,6 +91,7 @@ async fn list(Extension(tokens): Extension<Arc<Tokens>>) -> Json<Vec<TokenView>>
 }
 
 #[utoipa::path(
+    operation_id = "add_token",
     post,
     path = "/api/v1/tokens",
     tag = "tokens",
@@ -104,10 +107,11 @@ async fn add(
 }
 
 #[utoipa::path(
+    operation_id = "revoke_token",
     delete,
     path = "/api/v1/tokens/{name}",
     tag = "tokens",
-    params(("name" = String, Path, description = "Its name")),
+    params(("name" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Its name")),
     responses((status = 204, description = "It opens nothing any more"), Refused),
 )]
 async fn revoke(
@@ -127,6 +131,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[utoipa::path(
+    operation_id = "sign_in_link",
     post,
     path = "/api/v1/sign-in-link",
     tag = "tokens",
