@@ -1,6 +1,7 @@
 //! `dmc --agent URL convert`: sends files to another machine's agent, and brings the results here.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dmc_agent::http::views::JobView;
@@ -8,7 +9,6 @@ use dmc_agent::intake::{self, Wish};
 use dmc_agent::paths::AnyPath;
 use dmc_protocol::media::Preset;
 use reqwest::StatusCode;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -21,12 +21,9 @@ use super::remote::Refused;
 use super::upload::{self, Order, plain_name};
 use super::{End, Usage, show};
 
-/// What an agent tells of an item when it has a result.
-#[derive(Debug, Deserialize)]
-struct Item {
-    #[serde(default)]
-    result_checksum: Option<String>,
-}
+/// How long an agent is given to read a result for its checksum.
+const SUM_MAX: Duration = Duration::from_secs(600);
+const SUM_LOOK: Duration = Duration::from_millis(200);
 
 /// A file, and how far it is.
 struct Film {
@@ -257,10 +254,18 @@ impl Work<'_> {
         Ok(End::Done)
     }
 
-    /// The checksum of the result, where the agent tells it.
+    /// The checksum of the result. The agent computes it when it is first asked for; one that never
+    /// has it is an older one.
     async fn sum_of(&self, id: &str) -> anyhow::Result<Option<String>> {
-        let item: Item = self.client.get(&format!("/item/{}/{id}", self.client_id)).await?;
-        Ok(item.result_checksum)
+        let end = Instant::now() + SUM_MAX;
+        loop {
+            let item: Value = self.client.get(&format!("/item/{}/{id}", self.client_id)).await?;
+            match item.get("result_checksum") {
+                None => return Ok(None),
+                Some(Value::Null) if Instant::now() < end => tokio::time::sleep(SUM_LOOK).await,
+                Some(sum) => return Ok(sum.as_str().map(str::to_owned)),
+            }
+        }
     }
 
     /// Removes the job with all files from the agent. The result is here: failing is no failure.
