@@ -23,6 +23,10 @@ mod membership;
 #[cfg(test)]
 mod mesh;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod remote;
+#[cfg(test)]
 mod sandbox;
 #[cfg(test)]
 mod support;
