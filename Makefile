@@ -13,12 +13,12 @@ TOOLS := ffmpeg:ffmpeg unshare:util-linux ip:iproute2 nft:nftables \
          chromium:chromium chromedriver:chromium-driver
 FONT  := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
-.PHONY: demo test sim lint bench tools nextest clean-test-files
+.PHONY: demo test sim lint bench tools servers nextest clean-test-files
 
 demo:
 	examples/demo.sh
 
-test: tools
+test: tools servers
 	$(CARGO) build --locked -p dmc-agent --bin dmc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  echo "$(CARGO) nextest run --locked --workspace"; \
@@ -64,6 +64,10 @@ tools:
 	$$sudo apt-get update -qq && \
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	  "$${missing[@]}"
+
+# Servers that the examples are written for. Tests without them say that they skip.
+servers:
+	tests/install_servers.sh
 
 # Not needed: `make test` runs the same tests with plain `cargo test`. It runs them faster.
 nextest:

@@ -190,8 +190,11 @@ fn server(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> String {
 
 #[test]
 fn what_is_wrong_is_said_at_once() {
-    let (there, here) = (There::start(|_| {}), Here::new());
-    here.copy("tiny.mp4", "a.mp4");
+    let there = There::start(|agent| {
+        agent.env("DMC_UPLOAD_QUOTA_BYTES", "1000000");
+    });
+    let here = Here::new();
+    here.copy("long.mp4", "a.mp4");
     let (url, token) = (there.url.as_str(), there.token.as_str());
     let nobody = format!("http://127.0.0.1:{}", free_tcp_port());
     let tls = url.replace("http:", "https:");
@@ -204,7 +207,7 @@ fn what_is_wrong_is_said_at_once() {
         "/api/v1/status" => (200, status.clone()),
         _ => (404, r#"{"detail":"the API has no such path","status":404}"#.to_owned()),
     });
-    let cases: [(&str, &str, &[&str], i32, &str); 15] = [
+    let cases: [(&str, &str, &[&str], i32, &str); 16] = [
         (&nobody, token, &["status"], 1, "connection refused"),
         ("http://nowhere.invalid", token, &["status"], 1, "no such host"),
         (url, "wrong", &["status"], 1, "refuses the token of DMC_TOKEN"),
@@ -214,6 +217,8 @@ fn what_is_wrong_is_said_at_once() {
         (&gone, token, &["status"], 1, "no dmc agent"),
         (&down, token, &["status"], 1, "the proxy before it answers 502"),
         (&old, token, &["convert", "a.mp4"], 1, "too old to take files (dmc "),
+        // The answer is seen, though the film is on its way by then.
+        (url, token, &["convert", "a.mp4"], 1, "uploaded files may take 1000000 bytes"),
         (&nobody, token, &["status", "--wait-for-agent=1s"], 1, "after 1 second"),
         ("127.0.0.1", token, &["status"], 2, "no address of an agent"),
         (url, "", &["status"], 2, "needs a token"),
@@ -308,9 +313,9 @@ fn transfers_that_break_off_go_on() {
         agent.env("DMC_API_HOSTS", format!("localhost:{port}"));
     });
     let here = Here::new();
-    here.copy("long.mp4", "film.mp4");
+    here.copy("plain.mp4", "film.mp4");
     let agent = there.url.strip_prefix("http://").unwrap().to_owned();
-    let line = Line::open(port, agent, 1_000_000, 300_000);
+    let line = Line::open(port, agent, 300_000, 100_000);
     let mut convert = here.dmc(&format!("http://localhost:{port}"), &there.token);
     convert.args(["--wait-for-agent=60s", "convert", "--preset", "h264", "--keep", "film.mp4"]);
     let done = run(&mut convert, LIMIT);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use dmc_agent::config::{self, Settings};
 use dmc_agent::http;
 use dmc_agent::http::Problem;
@@ -238,9 +238,14 @@ impl Client {
 
     async fn read<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Trouble> {
         let bytes = answer.bytes().await.map_err(Trouble::of)?;
-        let read = serde_json::from_slice(&bytes);
-        read.context("the agent's answer cannot be read; is it another version?")
-            .map_err(Trouble::Final)
+        serde_json::from_slice(&bytes).map_err(|e| {
+            let what = if e.is_syntax() || e.is_eof() {
+                format!("what answers at {} is no dmc agent; is the address right?", self.home())
+            } else {
+                "the agent's answer cannot be read; is it another version?".to_owned()
+            };
+            Trouble::Final(anyhow!(e).context(what))
+        })
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {

@@ -157,10 +157,10 @@ fn say_left(client: &Client, films: &[Film]) {
             None => show::note(&format!("{input}: not sent, nothing of it is on the agent")),
             Some(id) => {
                 show::note(&format!("{input}: the agent goes on with it, as job {id}"));
-                show::note(&format!("  how far it is:      {dmc} status {id}"));
-                show::note(&format!("  copy the result:    {dmc} fetch {id} -o NAME"));
-                show::note(&format!("  end it:             {dmc} jobs cancel {id}"));
-                show::note(&format!("  remove what is there: {dmc} jobs remove {id}"));
+                show::note(&format!("  how far it is:         {dmc} status {id}"));
+                show::note(&format!("  copy the result here:  {dmc} fetch {id} -o NAME"));
+                show::note(&format!("  end its work:          {dmc} jobs cancel {id}"));
+                show::note(&format!("  remove what is there:  {dmc} jobs remove {id}"));
             }
         }
     }

@@ -24,6 +24,8 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The agent takes nothing for so long: it is not there any more.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
+/// Between what is told of a file and the file.
+const HEAD_PAUSE: Duration = Duration::from_millis(200);
 /// How often an agent is asked again that is still answering the same request.
 const BUSY_MAX: u32 = 60;
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
@@ -204,6 +206,10 @@ impl Form {
         match std::mem::replace(&mut self.step, Step::File) {
             Step::Head(head) => Ok(Some((head, self))),
             Step::File if self.left > 0 => {
+                if self.read.load(Ordering::Relaxed) == 0 {
+                    // An agent that refuses says so at once: its answer comes before the file goes.
+                    tokio::time::sleep(HEAD_PAUSE).await;
+                }
                 let piece = self.piece().await?;
                 Ok(Some((piece, self)))
             }

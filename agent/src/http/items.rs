@@ -45,6 +45,8 @@ const LOOKED_AT_MAX: usize = 10_000;
 const TEXT_BYTES_MAX: usize = 1_024;
 /// Longest pause of a client that sends.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long what a refused client still sends is read.
+const POUR_MAX: Duration = Duration::from_secs(5);
 /// How long an item's running work gets to end before it is forgotten.
 const END_TRIES: u32 = 100;
 const END_PAUSE: Duration = Duration::from_millis(50);
@@ -213,8 +215,14 @@ async fn create(State(shared): Agent, request: Request) -> Result<Response, Prob
     let id = JobId(Uuid::now_v7());
     let (wish, receipt) = if is_multipart(request.headers()) {
         let form = Multipart::from_request(request, &()).await;
-        let form = form.map_err(|e| bad(e.body_text()))?;
-        receive(&shared, id, form, length).await?
+        let mut form = form.map_err(|e| bad(e.body_text()))?;
+        match receive(&shared, id, &mut form, length).await {
+            Ok(received) => received,
+            Err(problem) => {
+                shared.tasks.spawn(pour_away(form));
+                return Err(problem);
+            }
+        }
     } else {
         let wish = Json::<ItemWish>::from_request(request, &()).await;
         (wish.map_err(|e| bad(e.body_text()))?.0, None)
@@ -272,11 +280,18 @@ async fn in_time<T>(next: impl Future<Output = Result<T, MultipartError>>) -> Re
     came.map_err(|e| bad(e.body_text()))
 }
 
+/// Reads on for a moment after a refusal: a connection that is closed while its client sends is
+/// reset, and then the client never sees the answer.
+async fn pour_away(mut form: Multipart) {
+    let rest = async { while let Ok(Some(_field)) = form.next_field().await {} };
+    let _ = tokio::time::timeout(POUR_MAX, rest).await;
+}
+
 /// Reads the form. The file goes to the disk as it comes.
 async fn receive(
     shared: &Shared,
     id: JobId,
-    mut form: Multipart,
+    form: &mut Multipart,
     length: u64,
 ) -> Result<(ItemWish, Option<Receipt>), Problem> {
     let (mut wish, mut receipt) = (ItemWish::default(), None);
