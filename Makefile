@@ -9,7 +9,8 @@ CARGO ?= cargo
 
 # command:package, for Debian and Ubuntu.
 TOOLS := ffmpeg:ffmpeg unshare:util-linux ip:iproute2 nft:nftables \
-         fc-list:fontconfig python3:python3 mkfs.ext4:e2fsprogs cc:gcc
+         fc-list:fontconfig python3:python3 mkfs.ext4:e2fsprogs cc:gcc \
+         chromium:chromium chromedriver:chromium-driver
 FONT  := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
 .PHONY: demo test sim lint bench tools nextest clean-test-files

@@ -17,12 +17,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// An agent, its API's address and its token.
 pub struct Api {
     pub bed: Bed,
-    addr: SocketAddr,
+    pub addr: SocketAddr,
     token: String,
 }
 
 impl Api {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::of(Bed::start_with(1, Meeting::Address, |_, agent| {
             agent.env("DMC_LOG", "trace");
         }))
@@ -37,7 +37,7 @@ impl Api {
         Self { bed, addr, token }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream

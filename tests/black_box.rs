@@ -3,9 +3,13 @@
 //! They are one binary, because linking one is quicker than linking four.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod bad_luck;
+#[cfg(test)]
+mod browser;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
@@ -18,6 +22,10 @@ mod items;
 mod membership;
 #[cfg(test)]
 mod mesh;
+#[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod remote;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]

@@ -28,8 +28,8 @@ use crate::source;
 use crate::worker::chain;
 use crate::{archive, owner, power};
 
-pub use place::container_of;
-use place::{check_output, output_path};
+use place::output_path;
+pub use place::{check_output, container_of};
 
 /// What a person asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

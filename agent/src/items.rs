@@ -10,6 +10,7 @@
 //! | `ItemsOf` | length of the client's name, name, id | items of a client, in the order of time |
 //! | `Once` | hash of client and key | the item that a repeated request made |
 //! | `Meta` | `item-begun`, id | items whose job may not exist yet |
+//! | `Meta` | `item-result`, id | BLAKE3 of a result |
 //! | `Counters` | `uploads` | bytes of all uploaded files |
 
 mod upload;
@@ -31,6 +32,7 @@ pub use upload::{Checksums, Receipt, Upload, UploadError, checksums_of};
 
 const SCHEMA: u16 = 1;
 const BEGUN: &[u8] = b"item-begun";
+const RESULT: &[u8] = b"item-result";
 const UPLOADS: &[u8] = b"uploads";
 /// Below it are files that are arriving; what a start finds there is removed.
 const ARRIVING: &str = ".arriving";
@@ -78,6 +80,10 @@ fn place_of(client: &str, id: JobId) -> Vec<u8> {
 
 fn begun(id: JobId) -> Vec<u8> {
     [BEGUN, id.0.as_bytes()].concat()
+}
+
+fn result(id: JobId) -> Vec<u8> {
+    [RESULT, id.0.as_bytes()].concat()
 }
 
 fn id_at_end(key: &[u8]) -> Option<JobId> {
@@ -232,6 +238,7 @@ impl ItemBook {
     fn take_out(&self, batch: &mut Batch, item: &Item) {
         batch.delete(Table::Items, item.id.0.as_bytes());
         batch.delete(Table::ItemsOf, &place_of(&item.client, item.id));
+        batch.delete(Table::Meta, &result(item.id));
         if item.uploaded {
             batch.add(Table::Counters, UPLOADS, -signed(item.bytes));
         }
@@ -245,6 +252,32 @@ impl ItemBook {
             }
             _ => {}
         }
+    }
+
+    /// BLAKE3 of an item's result, as hexadecimal digits, where it was computed.
+    pub fn result_sum(&self, id: JobId) -> Result<Option<String>, StoreError> {
+        let found = self.kv.get(Table::Meta, &result(id))?;
+        Ok(found.map(|digits| String::from_utf8_lossy(&digits).into_owned()))
+    }
+
+    /// Computes the checksum of an item's result, once.
+    pub async fn sum_result(&self, id: JobId, file: &Path) {
+        if !self.hashing.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            return;
+        }
+        let file = file.to_owned();
+        let read = tokio::task::spawn_blocking(move || checksums_of(&file, false)).await;
+        // Who asks again begins it again: a file that is gone has no checksum.
+        if let Ok(Ok(sums)) = read
+            && let Ok(Some(_)) = self.get(id)
+        {
+            let mut batch = Batch::new();
+            batch.put(Table::Meta, &result(id), sums.blake3.into_bytes());
+            if let Err(e) = self.kv.commit(batch).await {
+                debug!(item = %id, "the checksum of its result is not kept: {}", chain(&e));
+            }
+        }
+        self.hashing.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
     /// Computes the checksums of a file that is here already, once.

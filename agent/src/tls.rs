@@ -16,7 +16,6 @@ pub enum Trust {
 }
 
 /// A client to be built on; `more` are certificates that it believes as well.
-#[must_use]
 pub fn client(trust: Trust, more: Vec<Certificate>) -> ClientBuilder {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {

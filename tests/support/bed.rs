@@ -64,7 +64,9 @@ impl Bed {
             let data = bed.dir.path().join(&name);
             fs::create_dir(&data).unwrap();
             let mut command = dmc(&data, bed.discovery_port);
-            command.args(["agent", "--name", &name, "--api", "127.0.0.1:0", "--listen"]);
+            // A variable: a test may want another place.
+            command.env("DMC_API", "127.0.0.1:0");
+            command.args(["agent", "--name", &name, "--listen"]);
             if meeting == Meeting::Discovery {
                 command.arg("127.0.0.1:0");
             } else {
@@ -233,6 +235,7 @@ pub fn free_udp_port() -> u16 {
     UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
-fn free_tcp_port() -> u16 {
+/// A TCP port that nobody uses now.
+pub fn free_tcp_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -39,8 +39,29 @@ pub(crate) struct Cli {
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
     pub color: Colour,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How to reach an agent on another machine. Its token is no option: what is said on a command
+/// line, every user of this machine can read.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "An agent on another machine")]
+pub(crate) struct RemoteArgs {
+    /// Use the agent at this address, as in https://nas.home/dmc.
+    #[arg(long, global = true, env = "DMC_AGENT", value_name = "URL")]
+    pub agent: Option<String>,
+    /// File that holds a token for it; or the variable DMC_TOKEN holds the token.
+    #[arg(long, global = true, env = "DMC_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust beside those of this machine.
+    #[arg(long, global = true, env = "DMC_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Wait while it cannot be reached, at most for a time such as 90s or 5m.
+    #[arg(long, global = true, value_name = "TIME", num_args = 0..=1, require_equals = true)]
+    pub wait_for_agent: Option<Option<Time>>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,7 +129,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<SocketAddr>,
     /// Address of the local API; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", overrides_with = "api")]
     pub api: Option<SocketAddr>,
     /// A peer to connect to (HOST:PORT), for networks without multicast.
     #[arg(long, value_name = "ADDR")]
@@ -175,6 +196,9 @@ pub(crate) struct ConvertArgs {
     /// Encode the sound with this codec instead of copying it.
     #[arg(long, value_name = "CODEC")]
     pub audio_codec: Option<Codec>,
+    /// Leave the file and its result on the agent of --agent, too.
+    #[arg(long)]
+    pub keep: bool,
     /// Wanted length of segments, 1 to 600.
     #[arg(long, value_name = "SECONDS", hide_short_help = true)]
     pub segment_seconds: Option<u32>,

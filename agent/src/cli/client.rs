@@ -1,27 +1,39 @@
-//! How the command line speaks with an agent.
+//! How the command line speaks with an agent: this machine's, or another one's.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use dmc_agent::config::{self, Settings};
 use dmc_agent::http;
 use dmc_agent::http::Problem;
-use reqwest::{Method, Response, StatusCode};
+use dmc_agent::http::views::StatusView;
+use dmc_agent::tls::{self, Trust};
+use indicatif::MultiProgress;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use super::Usage;
+use super::remote::{Patience, Refused, Remote, Trouble};
+use super::{Usage, show};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Accepting a job reads the head of its source, which may lie on a sleeping disk.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// For bodies of any length; who pauses too long is given up earlier.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Between two looks whether an agent is there again.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the global options say.
 pub(crate) struct Place {
     pub data_dir: PathBuf,
     pub config: Option<PathBuf>,
     pub json: bool,
+    /// The agent on another machine that is meant.
+    pub remote: Option<Remote>,
 }
 
 impl Place {
@@ -39,23 +51,40 @@ fn utf8((key, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(Strin
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
-    token: String,
+    token: Mutex<String>,
     pub(crate) json: bool,
+    pub(crate) remote: Option<Remote>,
+    /// What is drawn on the terminal now; lines are printed above it.
+    drawn: Mutex<Option<MultiProgress>>,
 }
 
 impl Client {
-    /// The agent of the data directory; `None` when none runs.
+    fn new(http: reqwest::Client, url: &str, token: String, place: &Place) -> Client {
+        Client {
+            http,
+            base: format!("{url}/api/v1"),
+            token: Mutex::new(token),
+            json: place.json,
+            remote: place.remote.clone(),
+            drawn: Mutex::default(),
+        }
+    }
+
+    /// The agent that is meant; `None` when none runs with the data directory.
     pub(crate) async fn find(place: &Place) -> anyhow::Result<Option<Client>> {
+        if let Some(remote) = &place.remote {
+            let client = Client::new(remote.http()?, remote.url(), remote.token()?, place);
+            client.greet().await?;
+            return Ok(Some(client));
+        }
         let Some((contact, token)) = http::contact(&place.data_dir) else { return Ok(None) };
-        let http = reqwest::Client::builder()
+        let http = tls::client(Trust::Nobody, Vec::new())
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
             .no_proxy()
             // The agent sends nobody elsewhere; whatever does is no agent.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        let base = format!("http://{}/api/v1", contact.api);
-        let client = Client { http, base, token, json: place.json };
+        let client = Client::new(http, &format!("http://{}", contact.api), token, place);
         let asked = client.request(Method::GET, "/status").send().await;
         match asked {
             Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
@@ -71,7 +100,7 @@ impl Client {
         }
     }
 
-    /// The agent of the data directory, or an error that says how to start one.
+    /// The agent that is meant, or an error that says how to start one.
     pub(crate) async fn connect(place: &Place) -> anyhow::Result<Client> {
         Client::find(place).await?.ok_or_else(|| {
             anyhow!(
@@ -81,31 +110,145 @@ impl Client {
         })
     }
 
+    /// Whether another machine's agent is there, is one, and lets us in.
+    async fn greet(&self) -> anyhow::Result<()> {
+        let url = self.home();
+        let said: Value = match self.get("/status").await {
+            Err(e) if Refused::is(&e, StatusCode::NOT_FOUND) => bail!(
+                "there is an agent at this host, but not at {url}; is the path of the address right?"
+            ),
+            other => other?,
+        };
+        if serde_json::from_value::<StatusView>(said.clone()).is_ok() {
+            return Ok(());
+        }
+        match said.get("version").and_then(Value::as_str) {
+            Some(version) => bail!(
+                "the agent at {url} is dmc {version}, which this dmc {} does not understand; bring \
+                 both to the same version",
+                env!("CARGO_PKG_VERSION")
+            ),
+            None => bail!("what answers at {url} is no dmc agent; is the address right?"),
+        }
+    }
+
     /// Address of the agent, as a browser takes it.
     pub(crate) fn home(&self) -> &str {
         self.base.trim_end_matches("/api/v1")
     }
 
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
+    /// How commands to this agent begin, for advice.
+    pub(crate) fn command(&self) -> String {
+        self.remote.as_ref().map_or_else(|| "dmc".to_owned(), Remote::command)
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Response> {
-        let answer = request.send().await.context("the agent does not answer")?;
-        if answer.status().is_success() {
-            return Ok(answer);
+    /// Lines are printed above what is drawn from now on.
+    pub(crate) fn draw(&self, drawn: Option<MultiProgress>) {
+        *self.drawn.lock().unwrap_or_else(PoisonError::into_inner) = drawn;
+    }
+
+    fn say(&self, text: &str) {
+        let drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        match drawn.as_ref() {
+            Some(all) => all.suspend(|| show::note(text)),
+            None => show::note(text),
         }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        request.bearer_auth(token).timeout(ANSWER_TIMEOUT)
+    }
+
+    /// Sends a request once.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Trouble> {
+        let answer = match (request.send().await, &self.remote) {
+            (Ok(answer), _) => answer,
+            (Err(e), Some(_)) => return Err(Trouble::of(e)),
+            (Err(e), None) => {
+                return Err(Trouble::Final(anyhow!(e).context("the agent does not answer")));
+            }
+        };
+        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
+    }
+
+    async fn refusal(&self, answer: Response) -> Trouble {
         let status = answer.status();
-        let problem: Problem = answer
-            .json()
-            .await
-            .with_context(|| format!("the agent answers {status} without a reason"))?;
-        if problem.usage { Err(Usage(problem.detail).into()) } else { Err(anyhow!(problem.detail)) }
+        let to = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
+        if let (true, Some(to)) = (status.is_redirection(), to) {
+            let url = self.home();
+            return Trouble::Final(anyhow!(
+                "{url} sends elsewhere, to {to}; use the address there"
+            ));
+        }
+        let problem: Option<Problem> = answer.json().await.ok();
+        let away =
+            [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        if away.contains(&status) && self.remote.is_some() {
+            let why = problem.map(|problem| problem.detail);
+            let why = why.unwrap_or_else(|| format!("the proxy before it answers {status}"));
+            return Trouble::Away { why, sent: status != StatusCode::SERVICE_UNAVAILABLE };
+        }
+        if status == StatusCode::UNAUTHORIZED && self.renew_token() {
+            return Trouble::Away { why: "its token was another one".to_owned(), sent: false };
+        }
+        let remote = self.remote.as_ref();
+        Trouble::Final(match problem {
+            Some(problem) if problem.usage => Usage(problem.detail).into(),
+            Some(problem) => {
+                let detail = match remote {
+                    Some(remote) if status == StatusCode::UNAUTHORIZED => remote.wrong_token(),
+                    _ => problem.detail,
+                };
+                Refused { status, detail }.into()
+            }
+            None if remote.is_some() => anyhow!(
+                "what answers at {} is no dmc agent (it says {status}); is the address right?",
+                self.home()
+            ),
+            None => anyhow!("the agent answers {status} without a reason"),
+        })
+    }
+
+    /// Whether the file of the token holds another one now.
+    fn renew_token(&self) -> bool {
+        let Some(Ok(new)) = self.remote.as_ref().map(Remote::token) else { return false };
+        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *token, new.clone()) != new
+    }
+
+    /// Does something until it is done, as far as the person wants to wait for the agent.
+    pub(crate) async fn patiently<T>(
+        &self,
+        mut once: impl AsyncFnMut() -> Result<T, Trouble>,
+    ) -> anyhow::Result<T> {
+        let mut outage = Outage::default();
+        loop {
+            match once().await {
+                Ok(done) => {
+                    outage.over(self);
+                    return Ok(done);
+                }
+                Err(Trouble::Final(e)) => return Err(e),
+                Err(Trouble::Away { why, .. }) => outage.wait(self, &why).await?,
+            }
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Trouble> {
+        let bytes = answer.bytes().await.map_err(Trouble::of)?;
+        let read = serde_json::from_slice(&bytes);
+        read.context("the agent's answer cannot be read; is it another version?")
+            .map_err(Trouble::Final)
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let answer = self.send(self.request(Method::GET, path)).await?;
-        answer.json().await.context("the agent's answer cannot be read; is it another version?")
+        let once = async || {
+            let answer = self.send(self.request(Method::GET, path)).await?;
+            self.read(answer).await
+        };
+        self.patiently(once).await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(
@@ -113,17 +256,79 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> anyhow::Result<T> {
-        let answer = self.send(self.request(Method::POST, path).json(body)).await?;
-        answer.json().await.context("the agent's answer cannot be read; is it another version?")
+        let once = async || {
+            let asked = self.send(self.request(Method::POST, path).json(body)).await;
+            self.read(asked.map_err(|trouble| self.once_only(trouble))?).await
+        };
+        self.patiently(once).await
+    }
+
+    /// What may have been done is not done again.
+    fn once_only(&self, trouble: Trouble) -> Trouble {
+        match trouble {
+            Trouble::Away { why, sent: true } => Trouble::Final(anyhow!(
+                "no answer came from the agent at {}: {why}; whether it did that is not known, \
+                 `{} jobs` shows it",
+                self.home(),
+                self.command()
+            )),
+            other => other,
+        }
     }
 
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        self.send(self.request(Method::DELETE, path)).await.map(|_empty| ())
+        let once = async || self.send(self.request(Method::DELETE, path)).await.map(|_empty| ());
+        self.patiently(once).await
     }
 
     /// A download of any length.
     pub(crate) async fn download(&self, path: &str) -> anyhow::Result<Response> {
-        let request = self.request(Method::GET, path).timeout(Duration::from_secs(24 * 3_600));
-        self.send(request).await
+        let once = async || self.send(self.request(Method::GET, path).timeout(BODY_TIMEOUT)).await;
+        self.patiently(once).await
+    }
+}
+
+/// The time in which an agent cannot be reached.
+#[derive(Default)]
+pub(crate) struct Outage {
+    since: Option<Instant>,
+    said: Option<String>,
+}
+
+impl Outage {
+    /// Waits a moment, or fails when that is not wanted any longer.
+    pub(crate) async fn wait(&mut self, client: &Client, why: &str) -> anyhow::Result<()> {
+        let url = client.home();
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let Some(remote) = &client.remote else {
+            bail!("the agent at {url} does not answer: {why}")
+        };
+        match remote.patience {
+            Patience::None => bail!(
+                "cannot reach the agent at {url}: {why}; `--wait-for-agent` waits until that changes"
+            ),
+            Patience::Until(most) if since.elapsed() >= most => {
+                let most = show::duration(most.as_secs());
+                bail!("cannot reach the agent at {url}, after {most}: {why}")
+            }
+            Patience::Until(_) | Patience::Endless => {}
+        }
+        if self.said.as_deref() != Some(why) {
+            if client.json {
+                show::json(&json!({ "event": "waiting", "agent": url, "error": why }));
+            }
+            client.say(&format!("waiting for the agent at {url}: {why}; Ctrl-C ends this"));
+            self.said = Some(why.to_owned());
+        }
+        tokio::time::sleep(LOOK).await;
+        Ok(())
+    }
+
+    /// It is there.
+    pub(crate) fn over(&mut self, client: &Client) {
+        if self.said.take().is_some() {
+            client.say(&format!("the agent at {} is there again", client.home()));
+        }
+        self.since = None;
     }
 }

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::ConvertArgs;
 use super::client::{Client, Place};
 use super::progress::Screen;
-use super::{End, Usage, jobs, show};
+use super::{End, Usage, jobs, remote_convert, show};
 
 const POLL: Duration = Duration::from_millis(500);
 /// How long a second Ctrl-C is waited for.
@@ -25,6 +25,13 @@ const MEET: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(place: &Place, mut options: ConvertArgs) -> anyhow::Result<End> {
     let wishes = wishes(&options)?;
+    if place.remote.is_some() {
+        remote_convert::check(&options)?;
+        return remote_convert::run(&Client::connect(place).await?, wishes, &options).await;
+    }
+    if options.keep {
+        return Err(Usage("--keep is for another machine's agent: see --agent".to_owned()).into());
+    }
     let found = Client::find(place).await?;
     if found.is_none() && options.detach {
         anyhow::bail!(
@@ -127,7 +134,8 @@ async fn watch(client: &Client, ids: &[String], stays: bool) -> anyhow::Result<E
     let mut screen = Screen::new(client.json);
     let mut end = End::Done;
     for id in ids {
-        let job = match follow(client, id, &mut screen, stays).await? {
+        let after = if stays { Ended::Stays } else { Ended::Here };
+        let job = match follow(client, id, &mut screen, after).await? {
             Some(job) => job,
             None => return Ok(End::Interrupted),
         };
@@ -162,7 +170,7 @@ fn say_away(client: &Client, job: &JobView) {
     show::line(&format!("{then}; `dmc status {}` shows the job", job.id));
 }
 
-fn say_end(client: &Client, job: &JobView) {
+pub(crate) fn say_end(client: &Client, job: &JobView) {
     if client.json {
         return show::json(job);
     }
@@ -192,42 +200,68 @@ fn say_end(client: &Client, job: &JobView) {
     jobs::proof_lines(job).iter().for_each(|proof| show::line(&format!("proof: {proof}")));
 }
 
+/// Where the job goes on when the command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Nowhere: the agent is in this process.
+    Here,
+    /// In this machine's agent.
+    Stays,
+    /// In another machine's agent.
+    There,
+}
+
 /// Follows one job to its end; `None` when the person left it to the agent.
-async fn follow(
+pub(crate) async fn follow(
     client: &Client,
     id: &str,
     screen: &mut Screen,
-    stays: bool,
+    after: Ended,
 ) -> anyhow::Result<Option<JobView>> {
     let path = format!("/jobs/{id}");
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
-        let job: JobView = client.get(&path).await?;
-        screen.update(&job);
-        if job.is_over() || is_away(&job) {
-            return Ok(Some(job));
-        }
+        // Looking may take as long as the agent is away.
+        let look = async {
+            let job: JobView = client.get(&path).await?;
+            screen.update(&job);
+            let over = job.is_over() || (is_away(&job) && after != Ended::There);
+            if !over {
+                tokio::time::sleep(POLL).await;
+            }
+            anyhow::Ok(over.then_some(job))
+        };
         tokio::select! {
-            () = tokio::time::sleep(POLL) => continue,
-            _ = tokio::signal::ctrl_c() => {}
+            looked = look => match looked? {
+                Some(job) => return Ok(Some(job)),
+                None => continue,
+            },
+            _ = interrupt.recv() => {}
             // Nobody is there to answer: the job is kept, in this agent or for its next start.
             _ = terminate.recv() => return Ok(None),
         }
-        screen.say(if stays {
-            "The job goes on in the agent. Ctrl-C again within 3 s cancels it."
-        } else {
-            "Ctrl-C again within 3 s cancels the job; otherwise it goes on."
+        screen.say(match after {
+            Ended::Here => "Ctrl-C again within 3 s cancels the job; otherwise it goes on.",
+            _ => "The job goes on in the agent. Ctrl-C again within 3 s cancels it.",
         });
         tokio::select! {
             () = tokio::time::sleep(SECOND_PRESS) => {
-                if stays {
+                if after == Ended::Stays {
                     screen.clear();
                     show::line(&format!("the job goes on: `dmc status {id}` shows it"));
+                }
+                if after != Ended::Here {
                     return Ok(None);
                 }
             }
-            _ = tokio::signal::ctrl_c() => {
-                let _: JobView = client.post(&format!("{path}/cancel"), &json!({})).await?;
+            _ = interrupt.recv() => {
+                let (cancel, nothing) = (format!("{path}/cancel"), json!({}));
+                let cancelled = client.post::<JobView>(&cancel, &nothing);
+                tokio::select! {
+                    cancelled = cancelled => drop(cancelled?),
+                    _ = interrupt.recv() => return Ok(None),
+                }
             }
         }
     }

@@ -9,6 +9,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::args::FetchArgs;
 use super::client::Client;
+use super::download::{self, Target};
+use super::progress::Screen;
 use super::{End, jobs, show};
 
 pub(crate) async fn run(client: &Client, options: FetchArgs) -> anyhow::Result<End> {
@@ -21,21 +23,13 @@ pub(crate) async fn run(client: &Client, options: FetchArgs) -> anyhow::Result<E
     let job: JobView = client.get(&format!("/jobs/{id}")).await?;
     let name = || job.output.file_name().map(PathBuf::from);
     let to = options.output.or_else(name).context("the result has no name; give one with -o")?;
-    if to.exists() && !options.overwrite {
-        anyhow::bail!("{} exists; --overwrite replaces it", to.display());
-    }
-    let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Removed by itself when anything below fails.
-    let temp = tempfile::Builder::new().prefix(".dmc-fetch-").tempfile_in(dir);
-    let temp = temp.with_context(|| format!("cannot write into {}", dir.display()))?;
-    let mut file = tokio::fs::File::from_std(temp.reopen()?);
-    let bytes = copy(client, &path, &mut file).await?;
-    file.sync_all().await?;
-    if options.overwrite {
-        temp.persist(&to)?;
-    } else {
-        temp.persist_noclobber(&to)?;
-    }
+    let target = Target { path: &to, overwrite: options.overwrite };
+    // On standard error, also beside JSON: the answer is one value.
+    let mut screen = Screen::new(false);
+    client.draw(screen.drawn());
+    let fetched = download::result(client, &job, &target, async || Ok(None), &mut screen).await;
+    screen.clear();
+    let bytes = fetched?;
     if client.json {
         show::json(&serde_json::json!({ "output": to.display().to_string(), "bytes": bytes }));
     } else {

@@ -5,14 +5,18 @@ mod args;
 mod client;
 mod convert;
 mod doctor;
+mod download;
 mod fetch;
 mod jobs;
 mod mesh;
 mod peers;
 mod presets;
 mod progress;
+mod remote;
+mod remote_convert;
 mod show;
 mod tokens;
+mod upload;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -100,7 +104,11 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
         Some(dir) => dir.clone(),
         None => config::default_data_dir()?,
     };
-    let place = client::Place { data_dir, config: cli.config.clone(), json: cli.json };
+    let remote = remote::Remote::of(&cli.remote)?;
+    if remote.is_some() {
+        only_here(&cli.command)?;
+    }
+    let place = client::Place { data_dir, config: cli.config.clone(), json: cli.json, remote };
     match cli.command {
         Command::Agent(options) => agent::run(&place, options).await,
         Command::Convert(options) => convert::run(&place, options).await,
@@ -123,6 +131,20 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
         }
         Command::Config { command } => show_config(&place, &command),
     }
+}
+
+/// What is about this machine means nothing together with another one's agent.
+fn only_here(command: &Command) -> anyhow::Result<()> {
+    let what = match command {
+        Command::Agent(_) => "`dmc agent` runs an agent on this machine",
+        Command::Doctor => "`dmc doctor` looks at this machine",
+        Command::Config { .. } => "`dmc config` shows the settings of this machine",
+        Command::Mesh { command: Some(args::MeshCommand::Reset { .. }) } => {
+            "`dmc mesh reset` needs the agent's own files, on its machine"
+        }
+        _ => return Ok(()),
+    };
+    Err(Usage(format!("{what}: leave out --agent, or the variable DMC_AGENT")).into())
 }
 
 fn show_config(place: &client::Place, command: &ConfigCommand) -> anyhow::Result<End> {

@@ -25,6 +25,39 @@ enum Kind {
 pub(crate) struct Screen {
     kind: Kind,
     speed: Speed,
+    moved: Moved,
+}
+
+/// A transfer over the last moments, for bytes a second.
+#[derive(Default)]
+struct Moved {
+    what: String,
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl Moved {
+    fn add(&mut self, what: &str, bytes: u64) {
+        if self.what != what || self.samples.back().is_some_and(|(_, last)| *last > bytes) {
+            what.clone_into(&mut self.what);
+            self.samples.clear();
+        }
+        let now = Instant::now();
+        self.samples.push_back((now, bytes));
+        while self.samples.front().is_some_and(|(at, _)| now - *at > SPEED_OVER) {
+            self.samples.pop_front();
+        }
+    }
+
+    fn text(&self, bytes: u64, total: u64) -> String {
+        let text = format!("{} of {}", show::bytes(bytes), show::bytes(total));
+        let (Some((from, before)), Some((to, _))) = (self.samples.front(), self.samples.back())
+        else {
+            return text;
+        };
+        let seconds = to.duration_since(*from).as_secs_f64();
+        let rate = bytes.saturating_sub(*before) as f64 / seconds;
+        if seconds > 0.9 { format!("{text}  {}/s", show::bytes(rate as u64)) } else { text }
+    }
 }
 
 /// Progress over the last moments, for frames a second and the time that is left.
@@ -77,7 +110,50 @@ impl Screen {
         } else {
             Kind::Lines { last: None }
         };
-        Screen { kind, speed: Speed::default() }
+        Screen { kind, speed: Speed::default(), moved: Moved::default() }
+    }
+
+    /// What is drawn: lines of others go above it.
+    pub(crate) fn drawn(&self) -> Option<MultiProgress> {
+        match &self.kind {
+            Kind::Bar { all, .. } => Some(all.clone()),
+            Kind::Lines { .. } | Kind::Json { .. } => None,
+        }
+    }
+
+    /// A file on its way to or from another machine.
+    pub(crate) fn transfer(&mut self, what: &str, name: &str, bytes: u64, total: u64) {
+        self.moved.add(&format!("{what} {name}"), bytes);
+        let part = if total == 0 { 1.0 } else { bytes as f64 / total as f64 };
+        let text = format!("{what}  {}", self.moved.text(bytes, total));
+        match &mut self.kind {
+            Kind::Bar { bar, agents, note, .. } => {
+                bar.set_position((part * BAR_PARTS as f64) as u64);
+                bar.set_prefix(show::clean(name));
+                bar.set_message(text);
+                agents.set_message("");
+                note.set_message("");
+            }
+            Kind::Lines { last } => {
+                let due = last
+                    .as_ref()
+                    .is_none_or(|(phase, at)| *phase != what || at.elapsed() > LINE_EVERY);
+                if due {
+                    *last = Some((what.to_owned(), Instant::now()));
+                    let percent = part * 100.0;
+                    show::error(&format!("{percent:5.1} %  {text}  {}", show::clean(name)));
+                }
+            }
+            Kind::Json { last } => {
+                let now = format!("{what} {name} {part:.2}");
+                if *last != now {
+                    *last = now;
+                    show::json(&serde_json::json!({
+                        "event": what, "file": name, "bytes": bytes, "bytes_total": total
+                    }));
+                }
+            }
+        }
     }
 
     pub(crate) fn update(&mut self, job: &JobView) {

@@ -127,7 +127,9 @@ impl Guard {
             return scheme == "http" || scheme == "https";
         }
         let ours = if self.place.tls { "https" } else { "http" };
-        scheme == ours && host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+        // Where other machines reach it, any address would be ours: one of theirs is not.
+        let same = host.is_some_and(|host| host.eq_ignore_ascii_case(authority));
+        scheme == ours && (same || !self.place.wide && self.is_here(authority))
     }
 
     /// Whether the settings name it. A name without a port is that of the usual ports only: on

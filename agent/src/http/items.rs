@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use super::api::{is_multipart, stopping, take_away};
 use super::gather;
+use super::guard::prefix;
 use super::page::Page;
 use super::problem::{Problem, Refused};
 use super::views::JobView;
@@ -76,6 +77,9 @@ pub struct ItemView {
     /// SHA-512 of the file, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha512_checksum: Option<String>,
+    /// BLAKE3 of the result, hexadecimal; a moment after the item was first asked for with one.
+    #[serde(default)]
+    pub result_checksum: Option<String>,
     /// Name of the preset.
     pub conversion_type: String,
     /// `to_do`, `in_progress`, `finished_successful`, `finished_with_errors` or `cancelled`.
@@ -101,6 +105,7 @@ impl ItemView {
             file_size: item.bytes,
             checksum: blake3,
             sha512_checksum: sha512.flatten(),
+            result_checksum: None,
             conversion_type: job.preset,
             status: job.status,
             progress: job.progress,
@@ -131,6 +136,10 @@ struct ItemWish {
     /// Whether SHA-512 is wanted, too.
     #[serde(default)]
     sha512: bool,
+    /// Changes to the preset.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    overrides: PresetOverrides,
 }
 
 /// A new item as a form: the fields first, the file last.
@@ -147,6 +156,8 @@ struct ItemForm {
     checksum: Option<String>,
     /// `true` where SHA-512 is wanted, too.
     sha512: Option<String>,
+    /// Changes to the preset, as JSON: `{"crf": 30, "container": "mp4"}`.
+    overrides: Option<String>,
     /// The file, with its name.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
@@ -196,6 +207,7 @@ fn once_word(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 )]
 async fn create(State(shared): Agent, request: Request) -> Result<Response, Problem> {
     let key = once_word(request.headers())?.map(str::to_owned);
+    let prefix = prefix(request.headers());
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
     let id = JobId(Uuid::now_v7());
@@ -212,7 +224,9 @@ async fn create(State(shared): Agent, request: Request) -> Result<Response, Prob
         None => None,
         Some(once) => match once? {
             Once::New(turn) => Some(turn),
-            Once::Known(known) => return known_item(&shared, &wish.client_id, known).await,
+            Once::Known(known) => {
+                return known_item(&shared, &wish.client_id, known, &prefix).await;
+            }
             Once::Busy => {
                 let why = "a request with this Idempotency-Key is being answered; ask again later";
                 return Err(Problem::new(StatusCode::CONFLICT, why));
@@ -223,22 +237,32 @@ async fn create(State(shared): Agent, request: Request) -> Result<Response, Prob
         Some(receipt) => add_uploaded(&shared, id, &wish, receipt, turn.as_ref()).await?,
         None => add_named(&shared, id, &wish, turn.as_ref()).await?,
     };
-    answer(&shared, item, StatusCode::CREATED).await
+    answer(&shared, item, StatusCode::CREATED, &prefix).await
 }
 
-async fn answer(shared: &Arc<Shared>, item: Item, status: StatusCode) -> Result<Response, Problem> {
-    let place = format!("/api/v1/item/{}/{}", item.client, item.id);
+async fn answer(
+    shared: &Arc<Shared>,
+    item: Item,
+    status: StatusCode,
+    prefix: &str,
+) -> Result<Response, Problem> {
+    let place = format!("{prefix}/api/v1/item/{}/{}", item.client, item.id);
     let view = view_of(shared, item).await?;
     Ok((status, [(header::LOCATION, place)], Json(view)).into_response())
 }
 
-async fn known_item(shared: &Arc<Shared>, client: &str, id: JobId) -> Result<Response, Problem> {
+async fn known_item(
+    shared: &Arc<Shared>,
+    client: &str,
+    id: JobId,
+    prefix: &str,
+) -> Result<Response, Problem> {
     let item = find(shared, client, &id.to_string()).map_err(|_| {
         let why =
             "the item that this Idempotency-Key made was deleted; a new one needs another key";
         Problem::new(StatusCode::GONE, why)
     })?;
-    answer(shared, item, StatusCode::OK).await
+    answer(shared, item, StatusCode::OK, prefix).await
 }
 
 /// What comes next of a form.
@@ -289,10 +313,14 @@ async fn receive(
                 return Err(bad("the field sha512 must come before the file"));
             }
             "sha512" => wish.sha512 = text == "true",
+            "overrides" => {
+                wish.overrides = serde_json::from_str(&text)
+                    .map_err(|e| bad(format!("the field overrides cannot be read: {e}")))?;
+            }
             _ => {
                 return Err(bad(
                     "the form has a field that means nothing here; there are client_id, \
-                     conversion_type, checksum, sha512 and file",
+                     conversion_type, checksum, sha512, overrides and file",
                 ));
             }
         }
@@ -413,7 +441,7 @@ async fn make_job(
         output: None,
         output_dir: output_dir.map(AnyPath),
         preset: wish.conversion_type.clone(),
-        overrides: PresetOverrides::default(),
+        overrides: wish.overrides.clone(),
         overwrite: false,
         segment_seconds: None,
         hand_over: false,
@@ -454,9 +482,13 @@ fn find(shared: &Shared, client: &str, id: &str) -> Result<Item, Problem> {
 }
 
 async fn view_of(shared: &Arc<Shared>, item: Item) -> Result<ItemView, Problem> {
-    let job = gather::job(shared, item.id).await;
-    let job = job.ok_or_else(|| if shared.stop.is_cancelled() { stopping() } else { no_item() })?;
+    let job = job_of(shared, item.id).await?;
     Ok(ItemView::of(item, job))
+}
+
+async fn job_of(shared: &Arc<Shared>, id: JobId) -> Result<JobView, Problem> {
+    let job = gather::job(shared, id).await;
+    job.ok_or_else(|| if shared.stop.is_cancelled() { stopping() } else { no_item() })
 }
 
 /// Which items are listed.
@@ -526,7 +558,16 @@ async fn show(
 ) -> Result<Json<ItemView>, Problem> {
     let item = find(&shared, &client, &id)?;
     let (known, copy) = (item.checksums.is_some(), item.clone());
-    let view = view_of(&shared, item).await?;
+    let job = job_of(&shared, item.id).await?;
+    let output = job.output.clone();
+    let mut view = ItemView::of(item, job);
+    if view.status == Status::FinishedSuccessful.word() {
+        view.result_checksum = shared.items.result_sum(copy.id)?;
+        if view.result_checksum.is_none() {
+            let of = Arc::clone(&shared);
+            shared.tasks.spawn(async move { of.items.sum_result(copy.id, &output).await });
+        }
+    }
     if !known {
         // An agent that stopped meanwhile had not computed it.
         begin_checksum(&shared, &copy, &view.file_path);

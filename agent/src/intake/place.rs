@@ -34,7 +34,10 @@ pub(super) fn output_path(
 }
 
 /// What can be known at once of a place for a result.
-pub(super) fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<(), MediaError> {
+///
+/// # Errors
+/// It cannot be written, is the source itself, or is there already and shall stay.
+pub fn check_output(input: &Path, output: &Path, overwrite: bool) -> Result<(), MediaError> {
     let dir = output.parent().unwrap_or(Path::new("/"));
     if !dir.is_dir() {
         let e = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");

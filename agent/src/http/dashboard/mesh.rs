@@ -150,7 +150,11 @@ fn peer_card(peer: &PeerView, mesh: &MeshView, doings: &[Doing]) -> Markup {
                 span.badge data-state=(peer.state) { (state_word(&peer.state)) }
                 @if peer.paused { span.badge data-state="paused" { "paused" } }
             }
-            (now(doings, &peer_load(peer)))
+            @if peer.state == "gone" {
+                p.now { "Away. What it had is done by others, and it may come back with what it did." }
+            } @else {
+                (now(doings, &peer_load(peer)))
+            }
             ul.facts {
                 li { (words::bytes(peer.free_disk_bytes)) " free" }
                 @if let Some(member) = mesh.members.iter().find(|member| member.id == peer.id) {

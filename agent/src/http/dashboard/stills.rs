@@ -175,12 +175,18 @@ fn pair(job: &JobView, at_s: f64, chosen: Option<u8>) -> Markup {
             figure {
                 @if done && here {
                     img src=(place("after")) alt={ "The result at " (time) } loading="lazy";
-                } @else {
+                } @else if job.is_over() {
                     p.empty { @if done {
                         "The result is not at its place on this machine."
                     } @else {
-                        "The result is shown here when the job is done."
+                        "There is no result."
                     } }
+                } @else {
+                    // It looks again until the result is there.
+                    p.empty hx-get={ "ui/jobs/" (job.id) "/stills" } hx-target="#stills-content"
+                        hx-trigger="sse:job throttle:2s, sse:reset" {
+                        "The result is shown here when the job is done."
+                    }
                 }
                 figcaption { "After" }
             }
