@@ -210,3 +210,20 @@ fn a_request_with_a_key_is_done_once() {
     assert_eq!(uploads(&api).len(), 1, "{:?}", uploads(&api));
     is_problem(&send(&api, &key, &body), 410);
 }
+
+#[test]
+fn a_file_of_many_megabytes_arrives_whole() {
+    let api = Api::new();
+    // Behind its end a film may hold anything.
+    let mut film = fs::read(zoo::get("plain.mp4")).unwrap();
+    let large = 5_000_000_u32;
+    film.extend_from_slice(&[large.to_be_bytes(), *b"free"].concat());
+    film.extend((8..large).map(|n| n.to_le_bytes()[0]));
+    let sum = blake3::hash(&film).to_hex().to_string();
+    let fields = [("client_id", "c"), ("conversion_type", "h264"), ("checksum", sum.as_str())];
+    let answer = send(&api, &[], &form(&fields, Some(("large.mp4", &film))));
+    assert_eq!(answer.0, 201, "{answer:?}");
+    let item = parsed(&answer);
+    assert_eq!(item["file_size"], film.len());
+    assert_eq!(item["checksum"], sum.as_str());
+}

@@ -323,6 +323,23 @@ mod tests {
     }
 
     #[test]
+    fn only_whole_pages_lead_to_the_one_for_signing_in() {
+        let leads = |method: &str, path: &str, accept: &str| {
+            let request = Request::builder().method(method).uri(path).header("accept", accept);
+            to_sign_in(&request.body(Body::empty()).unwrap()).is_some()
+        };
+        assert!(leads("GET", "/jobs", "text/html,*/*"));
+        for (method, path, accept) in [
+            ("GET", "/ui/jobs", "text/html, */*"),
+            ("GET", "/api/v1/jobs", "text/html"),
+            ("POST", "/jobs", "text/html"),
+            ("GET", "/jobs", "*/*"),
+        ] {
+            assert!(!leads(method, path, accept), "{method} {path}");
+        }
+    }
+
+    #[test]
     fn a_browser_that_signed_in_changes_things_from_our_pages_only() {
         let (guard, _dir) = guard();
         let access = Access { name: "local".to_owned(), scope: Scope::Admin };

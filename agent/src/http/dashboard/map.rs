@@ -203,9 +203,9 @@ fn drawn(mark: &Mark, spot: Spot) -> Markup {
     let inset = (spot.width / 8.0).min(0.12);
     let percent = |value: f64| format!("{value:.3}%");
     let agent = mark.agent.filter(|_| ["leased", "fetching", "committed"].contains(&&*mark.state));
-    let class = agent.map(|place| format!("segment agent-{}", place % COLOURS));
+    let class = agent.map(|place| format!("segment mark agent-{}", place % COLOURS));
     html! {
-        g class=(class.as_deref().unwrap_or("segment")) data-state=(mark.state) role="img"
+        g class=(class.as_deref().unwrap_or("segment mark")) data-state=(mark.state) role="img"
             aria-label=(mark.title) {
             title { (mark.title) }
             rect x=(percent(spot.x + inset)) y=(spot.y + 1.0) rx="2"
@@ -231,7 +231,7 @@ fn legend(job: &JobView, agents: &Agents) -> Markup {
             @for state in STATES.into_iter().filter(seen) {
                 li {
                     svg.sample viewBox="0 0 22 14" aria-hidden="true" {
-                        g.segment.agent-none data-state=(state) {
+                        g.mark.agent-none data-state=(state) {
                             rect x="1" y="1" width="20" height="12" rx="2" {}
                         }
                     }

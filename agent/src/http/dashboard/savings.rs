@@ -109,8 +109,7 @@ fn sum_up(jobs: &JobBook) -> Result<Sum, StoreError> {
 async fn sum_of(shared: &Arc<Shared>, cache: &Cache) -> Result<Arc<Sum>, Problem> {
     // Held while it is made: who comes meanwhile waits for the same one.
     let mut kept = cache.0.lock().await;
-    if let Some((made, sum)) = kept.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
-        tracing::trace!(age = ?made.elapsed(), "the sum is fresh");
+    if let Some((_, sum)) = kept.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
         return Ok(Arc::clone(sum));
     }
     let of = Arc::clone(shared);

@@ -101,6 +101,16 @@
     if (said !== undefined && live && live.textContent !== said) live.textContent = said;
   };
 
+  // A still that cannot be made is told in words. (Such errors do not bubble.)
+  document.addEventListener("error", (event) => {
+    const still = event.target;
+    if (!(still instanceof HTMLImageElement) || !still.closest(".pair")) return;
+    const words = document.createElement("p");
+    words.className = "empty";
+    words.textContent = still.alt + " cannot be shown: the file has gone, or has no picture there.";
+    still.replaceWith(words);
+  }, true);
+
   // ---- files that are sent ----
 
   const send = (file, preset, progress) =>
