@@ -238,6 +238,8 @@ impl Work<'_> {
             return Ok(End::Failed);
         }
         let to = output(&film.wish, &end_of(&job, &film.wish));
+        // The agent said a part of the name: it must not be that of the source.
+        intake::check_output(&film.wish.input.0, &to, film.wish.overwrite)?;
         let target = Target { path: &to, overwrite: film.wish.overwrite };
         let sum = async || self.sum_of(id).await;
         // From now on: what was pressed before meant the job.
