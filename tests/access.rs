@@ -194,6 +194,14 @@ fn figures_are_there_for_prometheus_and_anybody_may_ask_whether_it_lives() {
     says("dmc_slots 1");
     assert!(body.ends_with("# EOF\n") || body.trim_end().ends_with("# EOF"), "{body}");
     is_problem(&api.say("GET /metrics", &[api.host(), close()], b""), 401);
+    let sums: Value = serde_json::from_str(&api.ask("GET /api/v1/statistics").2).unwrap();
+    let film = std::fs::metadata(zoo::get("plain.mp4")).unwrap().len();
+    assert_eq!(
+        (&sums["all"]["jobs"], &sums["codecs"]["h264"]["before"]),
+        (&json!(1), &json!(film))
+    );
+    let presets: Value = serde_json::from_str(&api.ask("GET /api/v1/presets").2).unwrap();
+    assert!(presets.as_array().unwrap().iter().any(|preset| preset["name"] == "hevc"), "{presets}");
     let alive = api.say("GET /healthz", &[api.host(), close()], b"");
     assert_eq!((alive.0, alive.2.as_str()), (200, "{\"status\":\"ok\"}"));
 }

@@ -7,7 +7,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use dmc_protocol::id::JobId;
 use dmc_protocol::mesh::Input;
 use mime::APPLICATION_OCTET_STREAM as OCTETS;
@@ -23,6 +23,7 @@ use super::gather;
 use super::guard::{self, Guard};
 use super::page::Page;
 use super::problem::{self, Problem, Refused};
+use super::statistics;
 use super::views::{JobView, PeerView, StatusView};
 use crate::intake::{self, Wish};
 use crate::jobs::Status;
@@ -48,6 +49,7 @@ fn described() -> OpenApiRouter<Arc<Shared>> {
         .merge(super::mesh::routes())
         .merge(super::events::routes())
         .merge(super::metrics::routes())
+        .merge(super::statistics::routes())
         .merge(super::tokens::routes())
 }
 
@@ -57,6 +59,7 @@ pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
         .merge(description::routes(&description))
         .merge(super::tokens::pages())
         .merge(super::dashboard::routes())
+        .layer(Extension(Arc::new(statistics::Cache::default())))
         // The guard bounds bodies, and what is sent as a file is bounded by its own quota: the
         // library's limit of 2 MB would be in the way.
         .layer(DefaultBodyLimit::disable())

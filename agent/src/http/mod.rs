@@ -16,6 +16,7 @@ pub mod mesh;
 mod metrics;
 mod page;
 mod problem;
+mod statistics;
 mod tls;
 pub mod tokens;
 pub mod views;

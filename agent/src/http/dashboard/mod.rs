@@ -56,7 +56,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .merge(mesh_actions::routes())
         .merge(jobs::routes())
         .merge(job::routes())
-        .merge(savings::routes().layer(Extension(Arc::new(savings::Cache::default()))))
+        .merge(savings::routes())
         .merge(settings::routes())
         .merge(stills::routes().layer(Extension(Arc::new(stills::Studio::default()))))
         .layer(map_response(protect))

@@ -2,33 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
-use dmc_store::StoreError;
-use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use maud::{Markup, html};
-use tokio::sync::Mutex;
 
-use super::super::problem::Problem;
+use super::super::statistics::{self, Bytes, Cache, Sum};
 use super::{Frame, View, words};
-use crate::jobs::{JobBook, Request, Status};
 use crate::runtime::Shared;
 
 type Agent = State<Arc<Shared>>;
 
-/// Finished jobs that are looked at, the newest first.
-const JOBS_MAX: usize = 10_000;
-/// Jobs that are read at a time.
-const PAGE: usize = 500;
-/// How long a sum is shown.
-const FRESH: Duration = Duration::from_secs(60);
 /// More days than these are shown as months.
 const DAYS_MAX: i64 = 60;
 /// Columns of the chart, the newest.
@@ -44,88 +31,12 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/savings", get(show))
 }
 
-/// The last sum, and when it was made.
-#[derive(Default)]
-pub(super) struct Cache(Mutex<Option<(Instant, Arc<Sum>)>>);
-
-/// Bytes of some jobs.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Bytes {
-    jobs: u64,
-    before: u64,
-    after: u64,
-}
-
-impl Bytes {
-    fn add(&mut self, other: Bytes) {
-        self.jobs += other.jobs;
-        self.before = self.before.saturating_add(other.before);
-        self.after = self.after.saturating_add(other.after);
-    }
-}
-
-/// What was found.
-#[derive(Default)]
-struct Sum {
-    all: Bytes,
-    codecs: BTreeMap<String, Bytes>,
-    days: BTreeMap<Date, Bytes>,
-    /// Whether there are older jobs that were not looked at.
-    cut: bool,
-}
-
-impl Sum {
-    /// Of finished jobs of this agent's own persons; those that it kept for others are told there.
-    fn note(&mut self, request: &Request) {
-        let Some(proof) = request.proof.as_ref().filter(|_| request.custody.is_none()) else {
-            return;
-        };
-        let bytes = Bytes { jobs: 1, before: request.stamp.bytes, after: proof.bytes };
-        let ended = Timestamp::from_millisecond(request.updated_ms).unwrap_or_default();
-        let day = ended.to_zoned(TimeZone::system()).date();
-        self.all.add(bytes);
-        self.codecs.entry(request.preset.encoder.codec().to_string()).or_default().add(bytes);
-        self.days.entry(day).or_default().add(bytes);
-    }
-}
-
-fn sum_up(jobs: &JobBook) -> Result<Sum, StoreError> {
-    let (mut sum, mut before, mut seen) = (Sum::default(), None, 0);
-    loop {
-        let page = jobs.page(Some(Status::FinishedSuccessful), before, PAGE)?;
-        page.iter().for_each(|request| sum.note(request));
-        seen += page.len();
-        before = page.last().map(|last| last.id);
-        if page.len() < PAGE {
-            return Ok(sum);
-        }
-        if seen >= JOBS_MAX {
-            sum.cut = true;
-            return Ok(sum);
-        }
-    }
-}
-
-async fn sum_of(shared: &Arc<Shared>, cache: &Cache) -> Result<Arc<Sum>, Problem> {
-    // Held while it is made: who comes meanwhile waits for the same one.
-    let mut kept = cache.0.lock().await;
-    if let Some((_, sum)) = kept.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
-        return Ok(Arc::clone(sum));
-    }
-    let of = Arc::clone(shared);
-    let made = tokio::task::spawn_blocking(move || sum_up(&of.jobs)).await;
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the sum was not made");
-    let sum = Arc::new(made.map_err(failed)??);
-    *kept = Some((Instant::now(), Arc::clone(&sum)));
-    Ok(sum)
-}
-
 async fn show(
     State(shared): Agent,
     Extension(cache): Extension<Arc<Cache>>,
     frame: Frame,
 ) -> Response {
-    let sum = sum_of(&shared, &cache).await;
+    let sum = statistics::of(&shared, &cache).await;
     frame.answer(View::Savings, "Savings", sum.map(|sum| content(&sum)))
 }
 
@@ -161,7 +72,7 @@ fn headline(sum: &Sum) -> Markup {
             div { dt { "Jobs" } dd { (words::count(all.jobs)) } }
         }
         @if sum.cut {
-            p.hint { "Only the newest " (words::count(JOBS_MAX as u64)) " finished jobs are counted." }
+            p.hint { "Only the newest " (words::count(statistics::JOBS_MAX as u64)) " finished jobs are counted." }
         }
     }
 }
