@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use dmc_protocol::media::{Encoder, MediaKind};
@@ -61,6 +62,9 @@ pub struct Settings {
     pub api_certificate: Option<PathBuf>,
     /// The certificate's private key (PEM).
     pub api_key: Option<PathBuf>,
+    /// Calls that each token may make in a second, with ten times as many at once now and then; the
+    /// token of this machine may make any number.
+    pub api_calls_per_s: NonZeroU32,
     /// Whether the API is not encrypted where other machines reach it.
     pub api_insecure: bool,
     /// Peers to dial, `HOST:PORT`, for networks without multicast.
@@ -127,6 +131,7 @@ impl Default for Settings {
             api: None,
             api_certificate: None,
             api_key: None,
+            api_calls_per_s: NonZeroU32::new(50).unwrap_or(NonZeroU32::MIN),
             api_insecure: false,
             peers: Vec::new(),
             slots: 0,

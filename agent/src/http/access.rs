@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use blake3::Hash;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::write_private;
@@ -29,6 +31,8 @@ const SESSION_IDLE: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// A link that signs a browser in must be followed within this time.
 const LINK_LIFE: Duration = Duration::from_secs(120);
 const LINKS_MAX: usize = 32;
+/// So many seconds' calls may come at once.
+const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
 /// What a token may be used for; each may do what those before it may.
 #[derive(
@@ -125,6 +129,8 @@ struct Inner {
     named: Vec<Named>,
     /// Browsers, by the hash of what their cookie says.
     sessions: BTreeMap<[u8; 32], (Access, Instant)>,
+    /// How often each token is used.
+    paces: BTreeMap<String, DefaultDirectRateLimiter>,
     /// Links that sign in once.
     links: BTreeMap<[u8; 32], (Access, Instant)>,
 }
@@ -133,6 +139,7 @@ struct Inner {
 pub(super) struct Tokens {
     local: Hash,
     path: PathBuf,
+    pace: Quota,
     inner: Mutex<Inner>,
 }
 
@@ -147,7 +154,11 @@ fn hash(text: &str) -> Hash {
 
 impl Tokens {
     /// `local` is the token of this start; the named ones are in a file of the data directory.
-    pub(super) fn open(data_dir: &Path, local: &str) -> Result<Tokens, TokensUnreadable> {
+    pub(super) fn open(
+        data_dir: &Path,
+        local: &str,
+        calls_per_s: NonZeroU32,
+    ) -> Result<Tokens, TokensUnreadable> {
         let path = data_dir.join(FILE);
         let unreadable = |reason: String| TokensUnreadable { path: path.clone(), reason };
         let named = match fs::read(&path) {
@@ -156,7 +167,8 @@ impl Tokens {
             Err(e) => return Err(unreadable(e.to_string())),
         };
         let inner = Mutex::new(Inner { named, ..Inner::default() });
-        Ok(Tokens { local: hash(local), path, inner })
+        let pace = Quota::per_second(calls_per_s).allow_burst(calls_per_s.saturating_mul(BURST));
+        Ok(Tokens { local: hash(local), path, pace, inner })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -173,6 +185,16 @@ impl Tokens {
         let inner = self.lock();
         let named = inner.named.iter().find(|named| *named.hash == *hash)?;
         Some(Access { name: named.name.clone(), scope: named.scope })
+    }
+
+    /// Whether a token may be used once more just now.
+    pub(super) fn may_call(&self, access: &Access) -> bool {
+        if access.name == LOCAL {
+            return true;
+        }
+        let mut inner = self.lock();
+        let pace = inner.paces.entry(access.name.clone());
+        pace.or_insert_with(|| RateLimiter::direct(self.pace)).check().is_ok()
     }
 
     /// Which browser it is.
@@ -248,6 +270,7 @@ impl Tokens {
         self.save(&mut inner, left)?;
         inner.sessions.retain(|_, (access, _)| access.name != name);
         inner.links.retain(|_, (access, _)| access.name != name);
+        inner.paces.remove(name);
         Ok(())
     }
 
@@ -279,14 +302,16 @@ fn keep(
 mod tests {
     use super::*;
 
+    const PACE: NonZeroU32 = NonZeroU32::MAX;
+
     #[test]
     fn named_tokens_are_known_after_a_restart_until_they_are_revoked() {
         let dir = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(dir.path(), "local").unwrap();
+        let tokens = Tokens::open(dir.path(), "local", PACE).unwrap();
         let (_, token) = tokens.add("sonarr", Scope::Submit).unwrap();
         assert!(matches!(tokens.add("sonarr", Scope::Read), Err(AccessError::Taken(_))));
         assert!(!fs::read_to_string(dir.path().join(FILE)).unwrap().contains(&token));
-        let tokens = Tokens::open(dir.path(), "other").unwrap();
+        let tokens = Tokens::open(dir.path(), "other", PACE).unwrap();
         let access = tokens.of_token(&token).unwrap();
         assert_eq!((access.name.as_str(), access.scope), ("sonarr", Scope::Submit));
         assert_eq!(tokens.of_token("local"), None);
@@ -296,14 +321,28 @@ mod tests {
         tokens.revoke("sonarr").unwrap();
         assert_eq!(tokens.of_token(&token), None);
         assert_eq!(tokens.of_session(&cookie), None, "its browsers are signed out");
-        assert!(Tokens::open(dir.path(), "x").unwrap().of_token(&token).is_none());
+        assert!(Tokens::open(dir.path(), "x", PACE).unwrap().of_token(&token).is_none());
         assert!(matches!(tokens.revoke("sonarr"), Err(AccessError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_token_is_used_so_often_and_that_of_this_machine_always() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(dir.path(), "local", NonZeroU32::MIN).unwrap();
+        let may = |name: &str, calls: usize| {
+            let access = Access { name: name.to_owned(), scope: Scope::Read };
+            (0..calls).filter(|_| tokens.may_call(&access)).count()
+        };
+        assert_eq!(may(LOCAL, 1_000), 1_000);
+        let used = may("a", 1_000);
+        assert!((10..20).contains(&used), "{used}");
+        assert!(may("b", 1) == 1, "each has its own");
     }
 
     #[test]
     fn names_are_plain() {
         let dir = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(dir.path(), "local").unwrap();
+        let tokens = Tokens::open(dir.path(), "local", PACE).unwrap();
         for bad in ["", "a b", "a/b", "\n", "local", &"x".repeat(65)] {
             assert!(tokens.add(bad, Scope::Read).is_err(), "{bad:?}");
         }
@@ -312,7 +351,7 @@ mod tests {
     #[test]
     fn a_link_signs_in_once() {
         let dir = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(dir.path(), "local").unwrap();
+        let tokens = Tokens::open(dir.path(), "local", PACE).unwrap();
         let access = Access { name: "local".to_owned(), scope: Scope::Admin };
         let code = tokens.link(access.clone());
         assert_eq!(tokens.follow("other"), None);
@@ -323,7 +362,7 @@ mod tests {
     #[test]
     fn browsers_are_few_and_can_sign_out() {
         let dir = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(dir.path(), "local").unwrap();
+        let tokens = Tokens::open(dir.path(), "local", PACE).unwrap();
         let access = Access { name: "local".to_owned(), scope: Scope::Read };
         let first = tokens.sign_in(access.clone());
         let more: Vec<_> = (0..SESSIONS_MAX).map(|_| tokens.sign_in(access.clone())).collect();

@@ -58,7 +58,7 @@ pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
     calls
         .merge(description::routes(&description))
         .merge(super::tokens::pages())
-        .merge(super::dashboard::routes())
+        .merge(super::dashboard::routes(Arc::new(description)))
         .layer(Extension(Arc::new(statistics::Cache::default())))
         // The guard bounds bodies, and what is sent as a file is bounded by its own quota: the
         // library's limit of 2 MB would be in the way.

@@ -68,6 +68,14 @@ impl Guard {
             );
             return Err(Problem::new(StatusCode::FORBIDDEN, why));
         }
+        if !self.tokens.may_call(&access) {
+            let why = format!(
+                "the token `{}` is used too often; wait a second, or raise api_calls_per_s in the \
+                 agent's settings",
+                access.name
+            );
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, why));
+        }
         Ok(Some(access))
     }
 
@@ -168,7 +176,7 @@ impl Guard {
 }
 
 /// What a call takes; `None` where anybody may. What is not named here takes everything.
-fn needed(method: &Method, path: &str) -> Option<Scope> {
+pub(super) fn needed(method: &Method, path: &str) -> Option<Scope> {
     const PUBLIC: [&str; 3] = ["/healthz", "/login", "/logout"];
     const SUBMIT: [&str; 3] = ["/api/v1/item", "/api/v1/jobs/", "/ui/jobs/"];
     if PUBLIC.contains(&path) || path.starts_with("/assets/") {
@@ -273,7 +281,7 @@ mod tests {
 
     fn guard() -> (Guard, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(dir.path(), "secret").unwrap();
+        let tokens = Tokens::open(dir.path(), "secret", std::num::NonZeroU32::MAX).unwrap();
         (Guard::new(Arc::new(tokens), PLACE, Vec::new()), dir)
     }
 

@@ -135,7 +135,7 @@ pub fn serve(listeners: Listeners, shared: &Arc<Shared>) -> Result<SocketAddr, H
     // A new one at every start: one that was said to somebody who took the port of an agent that
     // died is worth nothing.
     let token = access::secret();
-    let tokens = Arc::new(Tokens::open(&shared.data_dir, &token)?);
+    let tokens = Arc::new(Tokens::open(&shared.data_dir, &token, shared.settings.api_calls_per_s)?);
     write(TOKEN_FILE, token.as_bytes())?;
     let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
     let of = |listener: &TcpListener| {

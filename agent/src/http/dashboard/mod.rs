@@ -8,6 +8,7 @@
 //! Every link is relative to the `base` of the page, which is where a reverse proxy has put it.
 
 mod assets;
+mod calls;
 mod job;
 mod jobs;
 mod login;
@@ -32,6 +33,7 @@ use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Extension, Router};
 use maud::{DOCTYPE, Markup, html};
+use utoipa::openapi::OpenApi as Description;
 
 use super::guard::prefix;
 use super::problem::Problem;
@@ -49,7 +51,7 @@ const HTMX: &str = r#"{"allowEval":false,"includeIndicatorStyles":false}"#;
 const CHANGED: &str = "changed";
 const HX_TRIGGER: HeaderName = HeaderName::from_static("hx-trigger");
 
-pub(super) fn routes() -> Router<Arc<Shared>> {
+pub(super) fn routes(description: Arc<Description>) -> Router<Arc<Shared>> {
     Router::new()
         .merge(assets::routes())
         .merge(mesh::routes())
@@ -58,6 +60,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .merge(job::routes())
         .merge(savings::routes())
         .merge(settings::routes())
+        .merge(calls::routes(description))
         .merge(stills::routes().layer(Extension(Arc::new(stills::Studio::default()))))
         .layer(map_response(protect))
 }

@@ -55,6 +55,7 @@ fn content(shared: &Shared) -> Result<Markup, Problem> {
     let mesh = table.get("mesh").and_then(toml::Value::as_table);
     Ok(html! {
         h1 { "Settings" }
+        p { "Programs use this agent by its " a href="api" { "API" } "." }
         (place(shared))
         @for group in &GROUPS { (group_panel(group, &table)) }
         @if let Some(mesh) = mesh {

@@ -57,6 +57,10 @@ pub(super) const GROUPS: [Group; 5] = [
             ("api_paths", "Directories whose files clients may name."),
             ("api_certificate", "Its certificate. Not set: the agent makes its own."),
             ("api_key", "The file of the certificate's private key."),
+            (
+                "api_calls_per_s",
+                "Calls that each token may make in a second; that of this machine any number.",
+            ),
             ("api_insecure", "Not encrypted where other machines reach it."),
             ("webhooks", "Who is told that a job is over (paths and secrets are not shown)."),
         ],
