@@ -19,7 +19,7 @@ use crate::support::dmc::dmc;
 use crate::support::process::{Finished, Running, run, signal};
 use crate::support::zoo;
 
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// An agent at a port that it keeps, and a token that outlives its starts.
 struct There {
