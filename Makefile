@@ -9,8 +9,7 @@ CARGO ?= cargo
 
 # command:package, for Debian and Ubuntu.
 TOOLS := ffmpeg:ffmpeg unshare:util-linux ip:iproute2 nft:nftables \
-         fc-list:fontconfig python3:python3 mkfs.ext4:e2fsprogs cc:gcc \
-         chromium:chromium chromedriver:chromium-driver
+         fc-list:fontconfig python3:python3 mkfs.ext4:e2fsprogs cc:gcc
 FONT  := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
 .PHONY: demo test sim lint bench tools servers nextest clean-test-files
@@ -67,7 +66,7 @@ tools:
 
 # Servers that the examples are written for. Tests without them say that they skip.
 servers:
-	tests/install_servers.sh
+	tests/install_optional.sh
 
 # Not needed: `make test` runs the same tests with plain `cargo test`. It runs them faster.
 nextest:
