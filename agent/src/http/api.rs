@@ -104,7 +104,8 @@ struct Which {
     #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many.
-    limit: Option<usize>,
+    #[param(maximum = 4_294_967_295_u32)]
+    limit: Option<u32>,
     /// Those whose id begins or ends so; nothing else counts then.
     id: Option<String>,
 }

@@ -518,7 +518,8 @@ struct Which {
     #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many.
-    limit: Option<usize>,
+    #[param(maximum = 4_294_967_295_u32)]
+    limit: Option<u32>,
 }
 
 /// A page of a client's items, the newest first. A page that is empty is the end.

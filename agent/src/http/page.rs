@@ -26,7 +26,7 @@ impl Page {
     pub fn of(
         status: Option<String>,
         cursor: Option<String>,
-        limit: Option<usize>,
+        limit: Option<u32>,
     ) -> Result<Page, Problem> {
         let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
         let status = status.map(|word| word.parse()).transpose();
@@ -34,7 +34,9 @@ impl Page {
         Ok(Page {
             status: status.map_err(|e: crate::jobs::NoStatus| wrong(e.to_string()))?,
             before: cursor.map_err(|e| wrong(e.to_string()))?,
-            limit: limit.unwrap_or(PAGE).min(PAGE_MAX),
+            limit: limit
+                .map_or(PAGE, |limit| usize::try_from(limit).unwrap_or(PAGE_MAX))
+                .min(PAGE_MAX),
         })
     }
 }
