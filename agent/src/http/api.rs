@@ -104,7 +104,7 @@ struct Which {
     #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many.
-    #[param(maximum = 4_294_967_295_u32)]
+    #[param(format = Int64, maximum = 4_294_967_295_u32)]
     limit: Option<u32>,
     /// Those whose id begins or ends so; nothing else counts then.
     id: Option<String>,

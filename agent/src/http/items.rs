@@ -518,7 +518,7 @@ struct Which {
     #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many.
-    #[param(maximum = 4_294_967_295_u32)]
+    #[param(format = Int64, maximum = 4_294_967_295_u32)]
     limit: Option<u32>,
 }
 
