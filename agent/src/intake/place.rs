@@ -35,10 +35,7 @@ pub(super) fn output_path(
 }
 
 /// The source and the name that the result takes over, when it is to replace its source.
-pub(super) fn replacement(
-    wish: &Wish,
-    trial: &plan::Plan,
-) -> Result<Option<Replacement>, Refusal> {
+pub(super) fn replacement(wish: &Wish, trial: &plan::Plan) -> Result<Option<Replacement>, Refusal> {
     let refused = |text: &str| Err(Refusal::Wish(text.to_owned()));
     match wish.replace {
         false if wish.sidecars => refused("--sidecars needs --replace"),

@@ -13,7 +13,7 @@ use super::about::About;
 use super::book::UndoBook;
 use super::files::{self, Facts};
 use super::swap::{forget_dir, make_dirs};
-use super::{Replaced, SwapError, Taken, fault, failed};
+use super::{Replaced, SwapError, Taken, failed, fault};
 use crate::paths::AnyPath;
 
 const PART: &str = ".dmc-part";
@@ -116,4 +116,3 @@ fn each_part(
         take(part)?;
     }
 }
-

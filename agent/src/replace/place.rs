@@ -39,7 +39,10 @@ pub fn replacement(input: &Path, container: Container) -> Result<Replacement, Sw
     let source = fs::canonicalize(input).map_err(read)?;
     let meta = fs::metadata(&source).map_err(read)?;
     if !meta.is_file() {
-        return refused(format!("{} is no regular file, so nothing can replace it", input.display()));
+        return refused(format!(
+            "{} is no regular file, so nothing can replace it",
+            input.display()
+        ));
     }
     let output = output_of(&source, container);
     if source != output {
@@ -129,9 +132,7 @@ mod tests {
         let good = replacement(&of("film.avi"), Container::Mkv).unwrap();
         assert_eq!(good.output.file_name().unwrap(), "film.mkv");
         std::os::unix::fs::symlink(of("film.avi"), of("link.avi")).unwrap();
-        let said = |input: &str| {
-            replacement(&of(input), Container::Mkv).unwrap_err().to_string()
-        };
+        let said = |input: &str| replacement(&of(input), Container::Mkv).unwrap_err().to_string();
         assert!(said("link.avi").contains("is a link to"), "{}", said("link.avi"));
         fs::write(of("film.mkv"), "another").unwrap();
         assert!(said("film.avi").contains("exists already"), "{}", said("film.avi"));

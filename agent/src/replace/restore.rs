@@ -112,6 +112,7 @@ impl Restore<'_> {
         if !self.may_go(self.output)? || exists(&hold)? {
             return Err(SwapError::ResultChanged { path: self.output.to_owned() });
         }
+        fault::at("undo.looked");
         if exchange(self.kept, self.source)? {
             fault::at("undo.exchanged");
         } else {

@@ -45,7 +45,10 @@ pub fn take(
     let mut notes = Vec::new();
     let missing = about.metadata.give_to(temp)?;
     if !missing.is_empty() {
-        notes.push(format!("the result could not be given all of its source: {}", missing.join(", ")));
+        notes.push(format!(
+            "the result could not be given all of its source: {}",
+            missing.join(", ")
+        ));
     }
     let changed = || SwapError::Changed { path: source.clone() };
     let original = Facts::of(&source)?.filter(|now| now.stamp == planned).ok_or_else(changed)?;
@@ -111,7 +114,7 @@ fn with_swap<T>(
 
 /// Goes on with a replacement from wherever it stands. Notes for people.
 fn conclude(book: &UndoBook, replaced: &mut Replaced) -> Result<Vec<String>, SwapError> {
-    match with_swap(replaced, Swap::finish)? {
+    match with_swap(replaced, |swap| swap.finish())? {
         Finished::Kept => {
             let notes = take_sidecars_along(book, replaced)?;
             book.advance(replaced, Stage::Kept)?;
@@ -134,10 +137,7 @@ fn conclude(book: &UndoBook, replaced: &mut Replaced) -> Result<Vec<String>, Swa
 }
 
 /// Which ones is durable before the first is renamed.
-fn take_sidecars_along(
-    book: &UndoBook,
-    replaced: &mut Replaced,
-) -> Result<Vec<String>, SwapError> {
+fn take_sidecars_along(book: &UndoBook, replaced: &mut Replaced) -> Result<Vec<String>, SwapError> {
     if !replaced.sidecars {
         return Ok(Vec::new());
     }
@@ -169,7 +169,7 @@ pub fn restore(book: &UndoBook, id: JobId, keep_result: bool) -> Result<Replaced
         Stage::Restoring => {}
         Stage::Kept => {
             replaced.keep_result = keep_result;
-            with_restore(&replaced, Restore::check)?;
+            with_restore(&replaced, |restore| restore.check())?;
             come_home(book, &mut replaced)?;
             book.advance(&mut replaced, Stage::Restoring)?;
             super::fault::at("undo.record");
@@ -213,7 +213,7 @@ fn with_restore<T>(
 }
 
 fn give_back(book: &UndoBook, replaced: &mut Replaced) -> Result<(), SwapError> {
-    match with_restore(replaced, Restore::finish) {
+    match with_restore(replaced, |restore| restore.finish()) {
         Ok(()) => {
             let back = replaced.renamed.iter().map(|(from, to)| (to, from));
             sidecars::rename(back).iter().for_each(|note| warn!("{note}"));
@@ -254,7 +254,9 @@ pub fn settle_all(book: &UndoBook) -> Result<(), dmc_store::StoreError> {
     for replaced in book.in_flight()? {
         let (id, source) = (replaced.id, replaced.source.clone());
         match settle(book, replaced) {
-            Ok(stage) => info!(job = %id, "the replacement of {} is {}", source.display(), stage.word()),
+            Ok(stage) => {
+                info!(job = %id, "the replacement of {} is {}", source.display(), stage.word())
+            }
             Err(e) => warn!(job = %id, "{}", chain(&e)),
         }
     }

@@ -14,7 +14,8 @@ const SIDECARS_MAX: usize = 64;
 /// Which files are to be renamed when `from` becomes `to`, in the same directory: their names and the
 /// ones that they get, where nobody has those.
 pub fn find(from: &Path, to: &Path) -> Result<Vec<(AnyPath, AnyPath)>, SwapError> {
-    let (Some(dir), Some(old), Some(new)) = (from.parent(), from.file_name(), to.file_name()) else {
+    let (Some(dir), Some(old), Some(new)) = (from.parent(), from.file_name(), to.file_name())
+    else {
         return Ok(Vec::new());
     };
     if old == new {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::about::About;
 use super::files::{self, Facts, exchange, exists, rename, rename_new};
-use super::{SwapError, fault, failed};
+use super::{SwapError, failed, fault};
 
 /// More steps than any way has: who needs them walks in a circle.
 const STEPS_MAX: usize = 12;
@@ -93,7 +93,8 @@ impl Swap<'_> {
     /// [`SwapError::Lost`]: where the two files are cannot be told; nothing is touched then.
     pub fn finish(&self) -> Result<Finished, SwapError> {
         for _ in 0..STEPS_MAX {
-            let end = if self.source == self.output { self.step_same()? } else { self.step_other()? };
+            let end =
+                if self.source == self.output { self.step_same()? } else { self.step_other()? };
             match end {
                 Some(Finished::NotBegun(why)) => {
                     self.clear()?;
@@ -135,6 +136,7 @@ impl Swap<'_> {
         let staged = Self::staged(self.dir);
         match self.look()? {
             (At::Source, At::Staged) => {
+                fault::at("swap.looked");
                 if exchange(&staged, self.source)? {
                     fault::at("swap.exchanged");
                 } else {
@@ -177,6 +179,7 @@ impl Swap<'_> {
                 Err(e) => return Err(e),
             },
             (At::Source, At::Output) => {
+                fault::at("swap.looked");
                 self.keep(self.source)?;
                 fault::at("swap.moved");
             }

@@ -93,7 +93,8 @@ async fn carry_all(shared: &Arc<Shared>) -> Result<(), SwapError> {
     let mut ids = Vec::new();
     shared.undo.each(|replaced| {
         let taken = replaced.taken.as_ref().filter(|_| replaced.stage == Stage::Kept);
-        let elsewhere = |dir: &Path| store.as_ref().is_some_and(|store| dir.parent() != Some(store));
+        let elsewhere =
+            |dir: &Path| store.as_ref().is_some_and(|store| dir.parent() != Some(store.as_path()));
         if taken.is_some_and(|taken| taken.leaving.is_some() || elsewhere(&taken.dir)) {
             ids.push(replaced.id);
         }
@@ -214,7 +215,9 @@ fn chosen(kept: &[Old], limits: Limits, now_ms: i64) -> Vec<(JobId, String)> {
                 format!("it was removed after {} days (undo_keep_days)", limits.keep_ms / DAY_MS)
             }
             () if *sum > *most => {
-                format!("it was removed because originals took more than {most} bytes (undo_bytes_max)")
+                format!(
+                    "it was removed because originals took more than {most} bytes (undo_bytes_max)"
+                )
             }
             () => continue,
         };
