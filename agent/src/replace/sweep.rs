@@ -241,3 +241,97 @@ fn let_go(book: &UndoBook, mut replaced: Replaced, why: String) -> Result<(), Sw
     book.advance(&mut replaced, Stage::Gone)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use dmc_store::Kv;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::jobs::Stamp;
+    use crate::paths::AnyPath;
+    use crate::replace::files::Facts;
+    use crate::replace::{Replacement, Taken};
+
+    const NOW: i64 = 100 * DAY_MS;
+
+    /// An original of so many bytes that was replaced so long ago.
+    fn keep(book: &UndoBook, dir: &Path, number: u128, bytes: usize, age_ms: i64) -> PathBuf {
+        let id = JobId(Uuid::from_u128(number));
+        let what = Replacement { source: dir.join("a.avi"), output: dir.join("a.mkv") };
+        let mut replaced = Replaced::wanted(id, what, false);
+        let dir = dir.join("undo").join(id.to_string());
+        fs::create_dir_all(&dir).unwrap();
+        let kept = dir.join("a.avi.original");
+        fs::write(&kept, vec![7; bytes]).unwrap();
+        let original = Facts::of(&kept).unwrap().unwrap();
+        assert_eq!(original.stamp, Stamp::of(&kept).unwrap());
+        replaced.taken = Some(Taken {
+            dir: AnyPath(dir),
+            name: AnyPath("a.avi.original".into()),
+            original,
+            result: original,
+            at_ms: NOW - age_ms,
+            content: None,
+            leaving: None,
+        });
+        replaced.stage = Stage::Kept;
+        book.save(&replaced).unwrap();
+        kept
+    }
+
+    #[test]
+    fn the_old_go_and_then_the_oldest_until_the_rest_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = UndoBook::new(Kv::memory());
+        let ages = [31 * DAY_MS, 20 * DAY_MS, 10 * DAY_MS, 2 * HOUR_MS, HOUR_MS / 2];
+        let kept: Vec<PathBuf> = (1..)
+            .zip(ages)
+            .map(|(number, age_ms)| keep(&book, dir.path(), number, 100, age_ms))
+            .collect();
+        let there = || kept.iter().map(|path| path.exists()).collect::<Vec<_>>();
+        let limits = |bytes_max| Limits { keep_ms: 30 * DAY_MS, bytes_max };
+        sweep(&book, limits(0), NOW, |_| true).unwrap();
+        assert_eq!(there(), [false, true, true, true, true], "only what is too old");
+        sweep(&book, limits(300), NOW, |_| true).unwrap();
+        assert_eq!(there(), [false, false, true, true, true], "the oldest, and no more");
+        sweep(&book, limits(1), NOW, |_| true).unwrap();
+        assert_eq!(there(), [false, false, false, false, true], "none in its first hour");
+        let gone = book.get(JobId(Uuid::from_u128(2))).unwrap().unwrap();
+        assert_eq!(gone.stage, Stage::Gone);
+        assert!(gone.why.unwrap().contains("undo_bytes_max"));
+        assert_eq!(fs::read_dir(dir.path().join("undo")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn wishes_without_a_job_and_old_stories_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = UndoBook::new(Kv::memory());
+        let limits = Limits { keep_ms: DAY_MS, bytes_max: 0 };
+        let what = Replacement { source: dir.path().into(), output: dir.path().into() };
+        for (number, stage, age_ms) in [
+            (1, Stage::Wanted, 2 * HOUR_MS),
+            (2, Stage::Wanted, 2 * HOUR_MS),
+            (3, Stage::Wanted, HOUR_MS / 2),
+            (4, Stage::Restored, 31 * DAY_MS),
+            (5, Stage::Gone, 2 * DAY_MS),
+            (6, Stage::Taking, 31 * DAY_MS),
+        ] {
+            let id = JobId(Uuid::from_u128(number));
+            let mut replaced = Replaced::wanted(id, what.clone(), false);
+            (replaced.stage, replaced.since_ms) = (stage, NOW - age_ms);
+            book.save(&replaced).unwrap();
+        }
+        sweep(&book, limits, NOW, |id| id.0.as_u128() == 2).unwrap();
+        let left = (1..=6).filter(|n| book.get(JobId(Uuid::from_u128(*n))).unwrap().is_some());
+        assert_eq!(left.collect::<Vec<_>>(), [2, 3, 5, 6]);
+        let flight: Vec<_> = book.in_flight().unwrap().iter().map(|of| of.id.0.as_u128()).collect();
+        assert_eq!(flight, [6]);
+        let page = |before, limit| {
+            let before = Some(JobId(Uuid::from_u128(before)));
+            let page = book.page(before, limit).unwrap();
+            page.iter().map(|of| of.id.0.as_u128()).collect::<Vec<_>>()
+        };
+        assert_eq!((page(9, 1), page(6, 9)), (vec![6], vec![5]), "wishes are no replacements");
+    }
+}
