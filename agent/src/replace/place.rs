@@ -94,6 +94,11 @@ pub fn dir_beside(source: &Path, job: JobId) -> PathBuf {
     source.with_file_name(HIDDEN).join(job.to_string())
 }
 
+/// Whether that is a store beside a source.
+pub(super) fn is_hidden(store: &Path) -> bool {
+    store.file_name().is_some_and(|name| name == HIDDEN)
+}
+
 /// The original's name in the store: people find it, and libraries do not.
 pub fn kept_name(source: &Path) -> OsString {
     let mut name = source.file_name().unwrap_or_default().to_owned();

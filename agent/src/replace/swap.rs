@@ -244,7 +244,7 @@ pub(super) fn make_dirs(dir: &Path) -> Result<(), SwapError> {
 }
 
 /// Removes a job's directory where nothing is in it but the words about it and a copy that was cut
-/// short, and the store when it was the last one.
+/// short, and a store beside a source when it was the last one.
 pub(super) fn forget_dir(dir: &Path) -> Result<(), SwapError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -262,8 +262,8 @@ pub(super) fn forget_dir(dir: &Path) -> Result<(), SwapError> {
     ours.iter().try_for_each(|path| files::remove(path))?;
     std::fs::remove_dir(dir).map_err(|e| failed("remove", dir, e))?;
     files::sync(&[dir])?;
-    // Others may be there; then it stays.
-    if let Some(store) = dir.parent()
+    // Others may be in it; then it stays.
+    if let Some(store) = dir.parent().filter(|store| super::place::is_hidden(store))
         && std::fs::remove_dir(store).is_ok()
     {
         files::sync(&[store])?;
