@@ -174,7 +174,11 @@ pub enum SwapError {
         path: PathBuf,
     },
     /// The undo store there is on another file system.
-    #[error("{} is on another file system", dir.display())]
+    #[error(
+        "the original cannot be kept: {} is on another file system than the file, or moves there are \
+         refused. Nothing was replaced",
+        dir.display()
+    )]
     OtherDisk {
         /// The job's directory in it.
         dir: PathBuf,
