@@ -153,12 +153,12 @@ impl Restore<'_> {
             }
             rename(self.output, &hold)?;
             fault::at("undo.held");
-            if !self.result.is_at(&hold)? {
-                rename_new(&hold, self.output)?;
-                return Ok(true);
-            }
         }
         if !exists(&hold)? {
+            return Ok(true);
+        }
+        if !self.may_go(&hold)? {
+            rename_new(&hold, self.output)?; // it was changed in this very moment
             return Ok(true);
         }
         match self.aside {
