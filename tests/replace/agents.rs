@@ -230,3 +230,36 @@ fn originals_go_to_the_disk_that_the_settings_name_and_come_back() {
     wait_until("nothing is left on the other disk", || all_below(store.path()).is_empty());
     assert_eq!(names_in(&dir), [source]);
 }
+
+/// Whatever a person has: each file is replaced and comes back, or is refused and untouched.
+#[test]
+fn every_file_of_the_corpus_comes_back() {
+    let corpus = std::env::var_os("DMC_CORPUS").unwrap_or_default();
+    let dirs: Vec<PathBuf> = std::env::split_paths(&corpus).collect();
+    let mut files: Vec<_> = dirs.iter().flat_map(|dir| all_below(dir)).collect();
+    files.retain(|path| path.is_file());
+    if files.is_empty() {
+        return; // nobody has named any
+    }
+    let bed = Bed::start(1, Meeting::Address);
+    let dir = bed.dir("films");
+    for file in files {
+        let source = dir.join(file.file_name().unwrap());
+        fs::copy(&file, &source).unwrap();
+        dress(&source);
+        let original = Whole::read(&source).unwrap();
+        let (done, job) = replace(&bed, &source, &[]);
+        let replaced = done.ok();
+        if let Some(job) = job.filter(|_| replaced) {
+            let output = PathBuf::from(job.0["output"].as_str().unwrap());
+            assert_eq!(names_in(&dir), [output.clone()], "nothing else is there");
+            assert_eq!(Whole::read(&output).unwrap().beside, original.beside);
+            let done = undo(&bed, &[job.id()]);
+            assert!(done.ok(), "{done}");
+        }
+        assert_eq!(Whole::read(&source), Some(original), "{}", source.display());
+        assert_eq!(names_in(&dir), [source.clone()], "nothing else is there");
+        println!("{}: {}", file.display(), if replaced { "replaced" } else { "refused" });
+        fs::remove_file(source).unwrap();
+    }
+}
