@@ -63,7 +63,7 @@ impl Library {
     fn healed(&mut self) {
         self.bed.kill(0);
         self.bed.change(0, |command| {
-            drop(command.env_remove("DMC_FAULT").env_remove("DMC_NO_EXCHANGE"))
+            command.env_remove("DMC_FAULT").env_remove("DMC_NO_EXCHANGE");
         });
         self.bed.start_again(0);
         self.bed.wait_for_peers(0, 0);

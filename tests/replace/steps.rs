@@ -5,12 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use dmc_agent::jobs::Stamp;
 use dmc_agent::replace::book::UndoBook;
 use dmc_agent::replace::{Replaced, Replacement, Stage, carry, service};
 use dmc_protocol::id::JobId;
-use dmc_store::Kv;
+use dmc_store::{Kv, StoreError};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -41,8 +43,10 @@ const SAME: Way = Way {
     sidecars: false,
 };
 
-const WAYS: [Way; 5] = [
+const WAYS: [Way; 7] = [
     SAME,
+    Way { exchange: false, ..SAME },
+    Way { source: "no ending", output: "no ending.mkv", exchange: false, ..SAME },
     Way { exchange: false, in_data: false, ..SAME },
     Way { source: "-film.avi", output: "-film.mkv", sidecars: true, ..SAME },
     Way { source: "film.avi", output: "film.mkv", in_data: false, ..SAME },
@@ -85,6 +89,20 @@ impl Paths {
     }
 }
 
+/// The records of a scene. A process that another thread starts in this moment holds their lock until
+/// it runs its program.
+fn open(paths: &Paths) -> UndoBook {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match Kv::open(&paths.state()) {
+            Err(StoreError::Locked { .. }) if Instant::now() < end => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            opened => return UndoBook::new(opened.unwrap()),
+        }
+    }
+}
+
 impl Scene {
     fn new(way: Way) -> Scene {
         let dir = tempfile::tempdir().unwrap();
@@ -102,7 +120,7 @@ impl Scene {
         }
         let id = JobId(Uuid::now_v7());
         let what = Replacement { source: paths.source(), output: paths.output() };
-        let book = UndoBook::new(Kv::open(&paths.state()).unwrap());
+        let book = open(&paths);
         book.save(&Replaced::wanted(id, what, way.sidecars)).unwrap();
         let original = Whole::read(&paths.source()).unwrap();
         let result = Whole {
@@ -122,7 +140,7 @@ impl Scene {
     }
 
     fn book(&self) -> UndoBook {
-        UndoBook::new(Kv::open(&self.paths().state()).unwrap())
+        open(&self.paths())
     }
 
     /// Does something in another process, which is killed at a step. True: it was.
@@ -220,7 +238,7 @@ fn child() {
     let paths = Paths(dir.into(), WAYS[way]);
     let (act, id) = act.split_once(' ').unwrap();
     let id: JobId = id.parse().unwrap();
-    let book = UndoBook::new(Kv::open(&paths.state()).unwrap());
+    let book = open(&paths);
     match act {
         "take" => {
             let planned = Stamp::of(&paths.source()).unwrap();
@@ -378,7 +396,7 @@ fn what_others_changed_is_neither_overwritten_nor_removed() {
 
 #[test]
 fn an_original_whose_name_is_taken_waits_in_the_store() {
-    let way = WAYS[3];
+    let way = WAYS[5];
     let scene = Scene::new(way);
     scene.take();
     let (book, paths) = (scene.book(), scene.paths());
