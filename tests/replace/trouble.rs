@@ -5,42 +5,57 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use crate::agents::{ask_for, is_film, over, undo, wait_until};
 use crate::library::{Whole, all_below, film};
 use crate::support::bed::{Bed, Meeting};
-use crate::support::process::{run, signal};
+use crate::support::process::run;
 
 const INSIDE: &str = "DMC_TEST_INSIDE";
 
-fn is_held(process: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+/// An agent that is held at a step of its replacements while a file is there.
+struct Held {
+    bed: Bed,
+    source: PathBuf,
+    job: String,
+    file: PathBuf,
 }
 
-/// Replaces a film while the agent is held at a step, and changes its source in that moment.
-fn change_at(
-    name: &str,
-    step: &str,
-    exchange: bool,
-    change: impl Fn(&Path),
-) -> (Bed, PathBuf, String) {
-    let fault = format!("stop:{step}");
-    let bed = Bed::start_with(1, Meeting::Address, move |_, command| {
-        command.env("DMC_FAULT", &fault);
-        if !exchange {
-            command.env("DMC_NO_EXCHANGE", "1");
-        }
-    });
-    let source = bed.dir("films").join(name);
-    film(&source, 1);
-    let id = ask_for(&bed, &source, &[]);
-    let process = bed.process_id(0);
-    wait_until("the agent is held", || is_held(process));
-    change(&source);
-    signal(process, Signal::CONT);
-    (bed, source, id)
+impl Held {
+    /// Replaces a film, and changes its source in the moment of that step.
+    fn change_at(name: &str, step: &str, exchange: bool, change: impl Fn(&Path)) -> Held {
+        let fault = format!("hold:{step}");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.keep().join("held");
+        let at = file.clone();
+        let bed = Bed::start_with(1, Meeting::Address, move |_, command| {
+            command.env("DMC_FAULT", &fault).env("DMC_FAULT_FILE", &at);
+            if !exchange {
+                command.env("DMC_NO_EXCHANGE", "1");
+            }
+        });
+        let source = bed.dir("films").join(name);
+        film(&source, 1);
+        let job = ask_for(&bed, &source, &[]);
+        let held = Held { bed, source, job, file };
+        held.wait();
+        change(&held.source);
+        held.go_on();
+        held
+    }
+
+    fn wait(&self) {
+        wait_until("the agent is held", || self.file.exists());
+    }
+
+    fn go_on(&self) {
+        fs::remove_file(&self.file).unwrap();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.file.parent().unwrap());
+    }
 }
 
 /// Another program puts another version of the file there.
@@ -55,25 +70,25 @@ fn a_source_that_changes_in_the_last_moment_stays_as_it_is_then() {
     // Between the last look and the exchange; where the original is moved away first; and where
     // the result has another name already.
     for (name, exchange) in [("film.mkv", true), ("film.mkv", false), ("film.avi", true)] {
-        let (bed, source, id) = change_at(name, "swap.looked", exchange, put_another);
-        let job = over(&bed, &id);
+        let held = Held::change_at(name, "swap.looked", exchange, put_another);
+        let (bed, source, id) = (&held.bed, &held.source, &held.job);
+        let job = over(bed, id);
         assert_eq!(job.status(), "finished_with_errors", "{name}: {:#}", job.0);
         assert!(job.0["errors"].to_string().contains("changed"), "{name}: {:#}", job.0);
-        assert!(is_film(&source, "mpeg4"), "{name}: the new version is there");
+        assert!(is_film(source, "mpeg4"), "{name}: the new version is there");
         let dir = source.parent().unwrap();
         assert_eq!(all_below(dir), [source.clone()], "{name}: nothing else is there");
-        // Held once more at the same step, and let go.
-        let process = bed.process_id(0);
-        let new = Whole::read(&source).unwrap();
+        // The new version is converted, too: held once more at the same step, and let go.
+        let new = Whole::read(source).unwrap();
         let mut retry = bed.dmc(0);
-        let asked = run(retry.args(["jobs", "retry", &id]), Duration::from_secs(60));
+        let asked = run(retry.args(["jobs", "retry", id]), Duration::from_secs(60));
         assert!(asked.ok(), "{asked}");
-        wait_until("the agent is held again", || is_held(process));
-        signal(process, Signal::CONT);
-        let job = over(&bed, &id);
+        held.wait();
+        held.go_on();
+        let job = over(bed, id);
         assert_eq!(job.status(), "finished_successful", "{name}: {:#}", job.0);
-        assert!(undo(&bed, &[&id]).ok());
-        assert_eq!(Whole::read(&source), Some(new), "{name}: the version that was replaced");
+        assert!(undo(bed, &[id]).ok());
+        assert_eq!(Whole::read(source), Some(new), "{name}: the version that was replaced");
     }
 }
 
@@ -84,10 +99,11 @@ fn a_source_that_is_written_to_meanwhile_keeps_what_was_written() {
         let mut file = fs::File::options().append(true).open(source).unwrap();
         file.write_all(b"more").unwrap();
     };
-    let (bed, source, id) = change_at("film.mkv", "swap.staged", true, write);
-    let job = over(&bed, &id);
+    let held = Held::change_at("film.mkv", "swap.staged", true, write);
+    let source = &held.source;
+    let job = over(&held.bed, &held.job);
     assert_eq!(job.status(), "finished_with_errors", "{:#}", job.0);
-    assert!(fs::read(&source).unwrap().ends_with(b"more"));
+    assert!(fs::read(source).unwrap().ends_with(b"more"));
     assert_eq!(all_below(source.parent().unwrap()), [source.clone()], "nothing else is there");
 }
 

@@ -1,12 +1,12 @@
 //! Where tests end the program in the middle, hold it, or take an ability away. Only debug builds
 //! look at these variables.
 //!
-//! `DMC_FAULT=kill:NAME` and `stop:NAME` act at the step of that name, `kill:7` at the seventh.
+//! `DMC_FAULT=kill:NAME` ends the program at the step of that name, `kill:7` at the seventh; `hold:NAME`
+//! makes the file `DMC_FAULT_FILE` there, and waits until somebody removes it.
 
 /// A step of a replacement is done.
 #[cfg(debug_assertions)]
 pub fn at(step: &str) {
-    use rustix::process::{Signal, getpid, kill_process};
     use std::sync::atomic::{AtomicUsize, Ordering};
     static STEPS: AtomicUsize = AtomicUsize::new(0);
 
@@ -16,10 +16,30 @@ pub fn at(step: &str) {
     if place != step && place.parse() != Ok(number) {
         return;
     }
-    let signal = if what == "stop" { Signal::STOP } else { Signal::KILL };
-    let _ = kill_process(getpid(), signal);
-    while what != "stop" {
+    match what {
+        "kill" => end(),
+        "hold" => hold(),
+        _ => {}
+    }
+}
+
+#[cfg(debug_assertions)]
+fn end() {
+    use rustix::process::{Signal, getpid, kill_process};
+    let _ = kill_process(getpid(), Signal::KILL);
+    loop {
         std::thread::park(); // nothing more is done, even if the signal takes its time
+    }
+}
+
+#[cfg(debug_assertions)]
+fn hold() {
+    let Some(file) = std::env::var_os("DMC_FAULT_FILE").map(std::path::PathBuf::from) else {
+        return;
+    };
+    let _ = std::fs::write(&file, "");
+    while file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
