@@ -22,6 +22,7 @@ use crate::config::Settings;
 use crate::discovery::Discovery;
 use crate::items::ItemBook;
 use crate::jobs::JobBook;
+use crate::media::children::Children;
 use crate::media::run::Tools;
 use crate::media::sandbox::{self, Lacking, Sandbox};
 use crate::media::{capability, leftovers, publish};
@@ -30,7 +31,9 @@ use crate::net::{self, Gate, Net, NetEvent};
 use crate::news::News;
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
-use crate::{custody, http, identity, intake, owner, power, speeds, state, webhooks, worker};
+use crate::{
+    custody, http, identity, intake, manners, owner, power, speeds, state, webhooks, worker,
+};
 
 /// The port that agents prefer to listen on for peers.
 pub const PEER_PORT: u16 = 7341;
@@ -187,6 +190,7 @@ async fn describe(
         custodian: settings.custodian && tools.is_some(),
         inbox: settings.inbox.is_some(),
         on_battery: power::on_battery(),
+        condition: Default::default(),
     }
 }
 
@@ -330,7 +334,8 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     items.clean(&jobs)?;
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
-    let tools = tools.map(|tools| tools.called_by(me).confined(&sandbox));
+    let children = Arc::new(Children::default());
+    let tools = tools.map(|tools| tools.called_by(me).confined(&sandbox).noted(&children));
     let listener = http::bind(&settings, &data_dir).await?;
     let (events, inbox) = runtime::channel();
     let (net_events, net_inbox) = mpsc::channel(CHANNEL);
@@ -372,6 +377,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         net,
         members,
         tools,
+        children,
         jobs,
         items,
         room,
@@ -390,6 +396,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         shared.tasks.spawn(webhooks::run(Arc::clone(&shared)));
     }
     intake::resume(&shared).await;
+    manners::begin(Arc::clone(&shared));
     if was_known {
         prove_again(&shared);
     }

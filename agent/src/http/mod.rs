@@ -16,9 +16,11 @@ pub mod mesh;
 mod metrics;
 mod page;
 mod problem;
+pub mod running;
 mod statistics;
 mod tls;
 pub mod tokens;
+pub mod urgency;
 pub mod views;
 
 use std::net::SocketAddr;
