@@ -1,6 +1,7 @@
 //! Items: what clients of the API send, name, fetch and delete.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -120,8 +121,10 @@ fn what_is_refused_leaves_nothing() {
     }
     let wrong = [PLAIN[0], PLAIN[1], ("checksum", "00")];
     is_problem(&send(&api, &[], &form(&wrong, Some(("a.mp4", film)))), 422);
-    let stray = [PLAIN[0], PLAIN[1], ("priority", "9")];
+    let stray = [PLAIN[0], PLAIN[1], ("urgency", "9")];
     is_problem(&send(&api, &[], &form(&stray, Some(("a.mp4", film)))), 422);
+    let unranked = [PLAIN[0], PLAIN[1], ("priority", "soon")];
+    is_problem(&send(&api, &[], &form(&unranked, Some(("a.mp4", film)))), 422);
     is_problem(&send(&api, &[], &form(&PLAIN, None)), 422);
     let client = [("client_id", "a/b"), PLAIN[1]];
     is_problem(&send(&api, &[], &form(&client, Some(("a.mp4", film)))), 422);
@@ -226,4 +229,104 @@ fn a_file_of_many_megabytes_arrives_whole() {
     let item = parsed(&answer);
     assert_eq!(item["file_size"], film.len());
     assert_eq!(item["checksum"], sum.as_str());
+}
+
+/// A client that sends zeros without an end in sight: what the agent answers, how many bytes it let
+/// come, and the most that lay on its disk meanwhile.
+fn flood(api: &Api, length: Option<u64>) -> ((u16, String, String), u64, u64) {
+    let head = form(&PLAIN, Some(("endless.mp4", b"")));
+    let head = &head[..head.len() - b"\r\n--cut--\r\n".len()];
+    let kind = "Content-Type: multipart/form-data; boundary=cut".to_owned();
+    let how = match length {
+        Some(length) => format!("Content-Length: {length}"),
+        None => "Transfer-Encoding: chunked".to_owned(),
+    };
+    let lines = [api.host(), api.bearer(), close(), kind, how].join("\r\n");
+    let mut stream = api.connect();
+    let mut begin = format!("POST /api/v1/item HTTP/1.1\r\n{lines}\r\n\r\n").into_bytes();
+    let piece = |bytes: &[u8]| match length {
+        Some(_) => bytes.to_vec(),
+        None => [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
+    };
+    begin.extend(piece(head));
+    stream.write_all(&begin).unwrap();
+    let mut sends = stream.try_clone().unwrap();
+    let zeros = piece(&vec![0; 1 << 20]);
+    let sending = std::thread::spawn(move || {
+        let mut sent = 0;
+        while sent < TEN_GB && sends.write_all(&zeros).is_ok() {
+            sent += 1 << 20;
+        }
+        sent
+    });
+    let (uploads, most) = (api.bed.data(0).join("uploads"), std::sync::Mutex::new(0));
+    let answer = std::thread::scope(|scope| {
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let (over, most) = (&over, &most);
+        scope.spawn(move || {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut most = most.lock().unwrap();
+                *most = bytes_below(&uploads).max(*most);
+                drop(most);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let mut said = Vec::new();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        // What comes before the connection is cut is the answer.
+        let _ = stream.read_to_end(&mut said);
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    drop(stream);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let answer = (status, head.to_lowercase(), body.to_owned());
+    (answer, sending.join().unwrap(), most.into_inner().unwrap())
+}
+
+/// Bytes that the files below a directory take on the disk.
+fn bytes_below(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+const TEN_GB: u64 = 10_000_000_000;
+
+#[test]
+fn ten_gigabytes_do_not_get_into_a_quota_of_one() {
+    let quota = 1_000_000_000;
+    let api = with(|agent| {
+        agent.env("DMC_UPLOAD_QUOTA_BYTES", quota.to_string());
+    });
+    // It says how much will come: nothing of it is kept.
+    let (answer, _, most) = flood(&api, Some(TEN_GB));
+    is_problem(&answer, 413);
+    assert!(answer.2.contains("upload_quota_bytes"), "it says what to do: {}", answer.2);
+    assert!(most < 1 << 20, "{most} bytes of it lay on the disk");
+    // It does not say: what fits is taken until no more does.
+    let (answer, sent, most) = flood(&api, None);
+    is_problem(&answer, 413);
+    assert!(sent < TEN_GB, "all of it was read");
+    assert!(most <= quota + (1 << 20), "{most} bytes lay on the disk");
+    let status = fs::read_to_string(format!("/proc/{}/status", api.bed.process_id(0))).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 200 << 10, "{peak} KiB of memory");
+    let end = Instant::now() + Duration::from_secs(40);
+    while !uploads(&api).is_empty() {
+        assert!(Instant::now() < end, "left behind: {:?}", uploads(&api));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(parsed(&api.ask("GET /api/v1/item/c")), Value::Array(Vec::new()));
+    assert_eq!(parsed(&api.ask("GET /api/v1/jobs")), Value::Array(Vec::new()));
+    // And what is honest still gets in.
+    let film = fs::read(zoo::get("plain.mp4")).unwrap();
+    assert_eq!(send(&api, &[], &form(&PLAIN, Some(("a.mp4", &film)))).0, 201);
 }

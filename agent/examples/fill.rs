@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use dmc_agent::http::views::{AttemptView, TaskView};
 use dmc_agent::jobs::past::{Past, PastWorker};
-use dmc_agent::jobs::{Ended, JobBook, Lane, Phase, Proof, Request, Stamp, Status, now_ms};
+use dmc_agent::jobs::{
+    Ended, JobBook, Lane, Phase, Priority, Proof, Request, Stamp, Status, now_ms,
+};
 use dmc_agent::media::plan::Rung;
 use dmc_agent::paths::AnyPath;
 use dmc_agent::room::Room;
@@ -140,6 +142,7 @@ fn request(source: &Path) -> anyhow::Result<Request> {
         custody: None,
         status: Status::ToDo,
         past: None,
+        priority: Priority::NORMAL,
     })
 }
 

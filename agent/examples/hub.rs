@@ -71,6 +71,7 @@ fn info(name: String) -> AgentInfo {
         custodian: false,
         inbox: false,
         on_battery: false,
+        condition: Default::default(),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::config::Settings;
 use crate::discovery::Discovery;
 use crate::items::ItemBook;
 use crate::jobs::JobBook;
+use crate::media::children::Children;
 use crate::media::run::Tools;
 use crate::media::sandbox::{self, Lacking, Sandbox};
 use crate::media::{capability, leftovers, publish};
@@ -31,7 +32,9 @@ use crate::news::News;
 use crate::replace::{self, book::UndoBook};
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
-use crate::{custody, http, identity, intake, owner, power, speeds, state, webhooks, worker};
+use crate::{
+    custody, http, identity, intake, manners, owner, power, speeds, state, webhooks, worker,
+};
 
 /// The port that agents prefer to listen on for peers.
 pub const PEER_PORT: u16 = 7341;
@@ -188,6 +191,7 @@ async fn describe(
         custodian: settings.custodian && tools.is_some(),
         inbox: settings.inbox.is_some(),
         on_battery: power::on_battery(),
+        condition: Default::default(),
     }
 }
 
@@ -333,7 +337,8 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     items.clean(&jobs)?;
     unpin_leftovers(&store)?;
     let tools = Tools::find().inspect_err(|e| warn!("{e}")).ok();
-    let tools = tools.map(|tools| tools.called_by(me).confined(&sandbox));
+    let children = Arc::new(Children::default());
+    let tools = tools.map(|tools| tools.called_by(me).confined(&sandbox).noted(&children));
     let listener = http::bind(&settings, &data_dir).await?;
     let (events, inbox) = runtime::channel();
     let (net_events, net_inbox) = mpsc::channel(CHANNEL);
@@ -375,6 +380,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         net,
         members,
         tools,
+        children,
         jobs,
         items,
         undo,
@@ -395,6 +401,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     }
     intake::resume(&shared).await;
     replace::keep_tidy(Arc::clone(&shared));
+    manners::begin(Arc::clone(&shared));
     if was_known {
         prove_again(&shared);
     }

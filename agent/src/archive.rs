@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::http::gather;
 use crate::intake::{self, Refusal};
 use crate::jobs::past::Past;
-use crate::jobs::{Ended, Lane, Phase, Status};
+use crate::jobs::{Ended, Lane, Phase, Priority, Status};
 use crate::media::streams::Probe;
 use crate::runtime::Shared;
 use crate::worker::chain;
@@ -66,20 +66,33 @@ async fn admit_lane(
     lane: Lane,
     stuck: usize,
 ) -> Result<Vec<JobId>, StoreError> {
-    if seats(shared, lane, stuck) == 0 {
+    let max = shared.settings.jobs_open_max;
+    let (open, next) = shared.jobs.urgencies(lane, 1)?;
+    if seats(max, stuck, open, &next) == 0 {
         return Ok(Vec::new()); // the usual case while many wait
     }
     let _turn = shared.jobs.turn().await;
-    match seats(shared, lane, stuck) {
+    let (open, next) = shared.jobs.urgencies(lane, max)?;
+    match seats(max, stuck, open, &next) {
         0 => Ok(Vec::new()),
         seats => shared.jobs.admit(lane, seats).await,
     }
 }
 
-/// Free seats; jobs that are stuck do not count as open, but there is an end to that.
-fn seats(shared: &Shared, lane: Lane, stuck: usize) -> usize {
-    let (max, open) = (shared.settings.jobs_open_max, shared.jobs.open_in(lane).len());
-    (max + stuck).min(max.saturating_mul(OPEN_TIMES_MAX)).saturating_sub(open)
+/// How many of the next get in. Jobs that are stuck do not count as open, nor do less urgent ones: else a
+/// job would wait for films that take days. There is an end to both.
+fn seats(max: usize, stuck: usize, mut open: Vec<Priority>, next: &[Priority]) -> usize {
+    let most = max.saturating_mul(OPEN_TIMES_MAX);
+    let mut count = 0;
+    for priority in next {
+        let ahead = open.iter().filter(|of| *of >= priority).count();
+        if ahead >= max.saturating_add(stuck) || open.len() >= most {
+            break;
+        }
+        open.push(*priority);
+        count += 1;
+    }
+    count
 }
 
 /// Open jobs that wait for room on a disk, or for an agent that can do them.
@@ -128,6 +141,28 @@ pub async fn cancel_waiting(shared: &Arc<Shared>, job: JobId) -> bool {
         warn!(%job, "it cannot be cancelled: {}", chain(&e));
     }
     true
+}
+
+/// Another priority for a job that is not over. False: it is over, or there is none.
+pub async fn set_priority(
+    shared: &Arc<Shared>,
+    job: JobId,
+    priority: Priority,
+) -> Result<bool, StoreError> {
+    {
+        // Nobody lets it in, or tells the state machine of it, meanwhile.
+        let _turn = shared.jobs.turn().await;
+        let Some(request) = shared.jobs.request(job)? else { return Ok(false) };
+        if request.status.is_over() || request.phase == Phase::Over {
+            return Ok(false);
+        }
+        shared.jobs.change(job, |request| request.priority = priority).await?;
+        if shared.jobs.is_open(job) {
+            shared.tell(Input::SetPriority { job, priority: priority.number() }).await;
+        }
+    }
+    admit(shared, None).await;
+    Ok(true)
 }
 
 // ---- out ----

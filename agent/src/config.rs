@@ -10,6 +10,7 @@ use dmc_protocol::media::{Encoder, MediaKind};
 use serde::{Deserialize, Serialize};
 
 use crate::hours::Hours;
+use crate::manners::YieldHow;
 use crate::webhooks::Webhook;
 
 /// Whether agents that see each other join by themselves.
@@ -123,6 +124,21 @@ pub struct Settings {
     /// When this agent works, in local time, as "22:00-07:00"; outside, it takes no new work and
     /// what runs is finished. Empty: always.
     pub hours: Hours,
+    /// The part of the processor, 0 to 1, from which other programs need the machine: while they use
+    /// that much this agent takes no new work. 0: it does not look.
+    pub yield_load: f64,
+    /// Whether it takes no new work while this machine runs on its battery.
+    pub yield_on_battery: bool,
+    /// What is done with running work meanwhile: "pause" stops it where it is, "finish" ends it.
+    pub yield_how: YieldHow,
+    /// For how long others must need the processor, in seconds, before it yields.
+    pub yield_after_s: u64,
+    /// For how long the machine must be free, in seconds, before it works again.
+    pub yield_until_s: u64,
+    /// After so many minutes of yielding, work that is not finished goes to other agents.
+    pub yield_give_back_min: u64,
+    /// The part of the time in which encoders run, in per cent.
+    pub cpu_share_percent: u32,
     /// Seconds that running work gets when the agent stops.
     pub stop_grace_s: u64,
     /// Time-outs and limits between agents.
@@ -164,9 +180,29 @@ impl Default for Settings {
             prefer: BTreeSet::new(),
             slots_of: BTreeMap::new(),
             hours: Hours::default(),
+            yield_load: 0.0,
+            yield_on_battery: false,
+            yield_how: YieldHow::Pause,
+            yield_after_s: 10,
+            yield_until_s: 30,
+            yield_give_back_min: 10,
+            cpu_share_percent: 100,
             stop_grace_s: 10,
             mesh: dmc_protocol::config::Config::default(),
         }
+    }
+}
+
+impl Settings {
+    /// What cannot be meant, in words.
+    fn check(&self) -> Result<(), String> {
+        if !(0.0..=1.0).contains(&self.yield_load) {
+            return Err("yield_load is a part of the processor: write it as in 0.5".to_owned());
+        }
+        if !(1..=100).contains(&self.cpu_share_percent) {
+            return Err("cpu_share_percent is a number from 1 to 100".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -239,10 +275,12 @@ pub(crate) fn read(
     for (variable, value) in variables {
         overlay(&mut table, &defaults, &variable, &value);
     }
-    Settings::deserialize(table).map_err(|e| ConfigError::Invalid {
+    let settings = Settings::deserialize(table).map_err(|e| ConfigError::Invalid {
         place: "a DMC_… environment variable".to_owned(),
         reason: e.to_string(),
-    })
+    })?;
+    settings.check().map_err(|reason| ConfigError::Invalid { place: "settings".into(), reason })?;
+    Ok(settings)
 }
 
 /// Settings whose variable is a list with commas.
@@ -298,12 +336,19 @@ mod tests {
         let hosts = with(&[("DMC_API_HOSTS", "nas.home,box:8443")]).unwrap().api_hosts;
         assert_eq!(hosts, ["nas.home", "box:8443"]);
         assert_eq!(with(&[("DMC_SANDBOX", "off")]).unwrap().sandbox, Sandboxing::Off);
+        let how = with(&[("DMC_YIELD_HOW", "finish"), ("DMC_YIELD_LOAD", "0.5")]).unwrap();
+        assert_eq!((how.yield_how, how.yield_load), (YieldHow::Finish, 0.5));
+        assert_eq!(with(&[("DMC_YIELD_LOAD", "1")]).unwrap().yield_load, 1.0);
     }
 
     #[test]
     fn what_is_no_setting_is_said() {
         assert!(matches!(with(&[("DMC_HOURS", "late")]), Err(ConfigError::Invalid { .. })));
         assert!(matches!(with(&[("DMC_SLOTS", "many")]), Err(ConfigError::Invalid { .. })));
+        for wrong in [("DMC_YIELD_LOAD", "1.5"), ("DMC_CPU_SHARE_PERCENT", "0")] {
+            let error = with(&[wrong]).unwrap_err().to_string();
+            assert!(error.contains(&wrong.0.to_lowercase()[4..]), "{error}");
+        }
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "slotz = 3\n").unwrap();
         let error = load(Some(file.path()), std::iter::empty()).unwrap_err();

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::intake;
-use crate::jobs::{Custody, Phase, Request, Stamp, Status, now_ms};
+use crate::jobs::{Custody, Phase, Priority, Request, Stamp, Status, now_ms};
 use crate::media::index::Index;
 use crate::media::plan::{self, PlanHints};
 use crate::media::{MediaError, probe};
@@ -164,6 +164,7 @@ async fn accept(shared: &Arc<Shared>, record: &CustodyRecord) -> Result<Request,
         }),
         status: Status::ToDo,
         past: None,
+        priority: Priority::NORMAL,
     })
 }
 

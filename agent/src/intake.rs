@@ -16,7 +16,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::config::HandOver;
-use crate::jobs::{Delivery, Phase, Planned, Request, Stamp, Status, now_ms};
+use crate::jobs::{Delivery, Phase, Planned, Priority, Request, Stamp, Status, now_ms};
 use crate::media::plan::{self, PlanHints};
 use crate::media::probe;
 use crate::media::streams::Probe;
@@ -74,6 +74,9 @@ pub struct Wish {
     /// The result's name below that inbox.
     #[serde(default)]
     pub deliver_as: Option<String>,
+    /// Which of the agent's jobs go first: `low`, `normal`, `high`, or a number from -100 to 100.
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 /// Why a request is refused; nothing was begun.
@@ -163,6 +166,7 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         custody: None,
         status: Status::ToDo,
         past: None,
+        priority: wish.priority,
     };
     if let Some(replacement) = replacement {
         // Before the job: it must not publish beside its source what is to take its place.
@@ -367,6 +371,9 @@ async fn resume_open(shared: &Arc<Shared>) {
             None => begin(Arc::clone(shared), job, None),
             Some(true) => {}
             Some(false) => {
+                // A crash may have come before the core heard of another one.
+                let priority = request.priority.number();
+                shared.tell(Input::SetPriority { job, priority }).await;
                 source::hash(Arc::clone(shared), job, true);
                 align(shared, job).await;
             }
@@ -553,7 +560,10 @@ async fn start(shared: &Arc<Shared>, request: &Request, planned: Planned) {
         let source = custody.source; // it lies in the store
         return shared.tell(Input::AddCustodyJob { job, source, tasks: specs }).await;
     }
-    shared.tell(Input::AddJob { job, priority: 0, source: None, tasks: specs }).await;
+    // What was changed while it was planned counts.
+    let priority = shared.jobs.with(job, |entry| entry.request.priority).unwrap_or_default();
+    let priority = priority.number();
+    shared.tell(Input::AddJob { job, priority, source: None, tasks: specs }).await;
     let token = shared.jobs.with(job, |entry| entry.token.clone());
     if token.is_some_and(|token| token.is_cancelled()) {
         // Cancelled while it was planned, before the core knew it.

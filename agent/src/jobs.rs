@@ -7,6 +7,7 @@
 mod book;
 mod index;
 pub mod past;
+mod priority;
 
 use std::fmt;
 use std::fs;
@@ -26,6 +27,7 @@ use crate::paths::AnyPath;
 
 pub use book::{Ended, JobBook, Lane, forget};
 use past::Past;
+pub use priority::{NoPriority, Priority};
 
 const NOTES_MAX: usize = 50;
 
@@ -209,6 +211,8 @@ pub struct Request {
     pub status: Status,
     /// What became of it, once it is over.
     pub past: Option<Past>,
+    /// Which of this agent's jobs go first.
+    pub priority: Priority,
 }
 
 /// Where the result of a job that is handed over goes.

@@ -14,6 +14,8 @@ pub mod intact;
 pub mod intake;
 pub mod items;
 pub mod jobs;
+pub mod machine;
+pub mod manners;
 pub mod media;
 pub mod members;
 pub mod net;

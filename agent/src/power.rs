@@ -13,7 +13,7 @@ pub fn on_battery() -> bool {
 
 /// A battery that is being drained, and nothing plugged in. Batteries of mice and the like are of
 /// scope `Device`.
-fn on_battery_in(supplies: &Path) -> bool {
+pub(crate) fn on_battery_in(supplies: &Path) -> bool {
     let read = |supply: &Path, name: &str| {
         fs::read_to_string(supply.join(name)).unwrap_or_default().trim().to_owned()
     };

@@ -26,6 +26,7 @@ use crate::discovery::{Discovery, Sighting};
 use crate::intact::{self, Seen};
 use crate::items::ItemBook;
 use crate::jobs::JobBook;
+use crate::media::children::Children;
 use crate::media::run::Tools;
 use crate::media::verify::Checked;
 use crate::members::{Change, Members};
@@ -36,7 +37,7 @@ use crate::room::Room;
 pub use membership::Asked;
 use stopping::Stopping;
 
-use crate::{custody, owner, power, source, state, worker};
+use crate::{custody, owner, source, state, worker};
 
 /// Inputs that may wait. The core takes microseconds an input; a full queue slows the sender.
 const QUEUE: usize = 4_096;
@@ -44,7 +45,7 @@ const QUEUE: usize = 4_096;
 const INPUTS_PER_COMMIT: usize = 256;
 /// A commit of many tasks is split; its parts become durable in order.
 const COMMIT_BYTES: usize = BATCH_BYTES_MAX / 2;
-/// How often uptime and power are told.
+/// How often uptime is told.
 const UPTIME_STEP_S: u64 = 60;
 /// Answers of strangers that wait for a person.
 const ASKED: usize = 64;
@@ -92,6 +93,8 @@ pub struct Shared {
     pub asked: broadcast::Sender<Asked>,
     /// ffmpeg, when there is one.
     pub tools: Option<Tools>,
+    /// The programs that run.
+    pub children: Arc<Children>,
     /// What persons asked for.
     pub jobs: JobBook,
     /// What clients gave it to convert.
@@ -224,6 +227,8 @@ pub struct Parts {
     pub members: Arc<Members>,
     /// ffmpeg, when there is one.
     pub tools: Option<Tools>,
+    /// The programs that run.
+    pub children: Arc<Children>,
     /// What persons asked for.
     pub jobs: JobBook,
     /// What clients gave it to convert.
@@ -266,6 +271,7 @@ impl Runtime {
             twin: Mutex::default(),
             asked: broadcast::channel(ASKED).0,
             tools: parts.tools,
+            children: parts.children,
             items: parts.items,
             undo: parts.undo,
             jobs: parts.jobs,
@@ -379,7 +385,7 @@ impl Runtime {
         outputs
     }
 
-    /// Uptime and power, about once a minute.
+    /// Uptime, about once a minute.
     fn refresh_uptime(&self) -> Option<AgentInfo> {
         let mut info = self.shared.info.lock().unwrap_or_else(PoisonError::into_inner);
         let uptime_s = self.shared.started.elapsed().as_secs();
@@ -387,7 +393,6 @@ impl Runtime {
             return None;
         }
         info.uptime_s = uptime_s;
-        info.on_battery = power::on_battery();
         Some(info.clone())
     }
 

@@ -193,6 +193,8 @@ async fn encode(
     let internal = |e: &dyn std::error::Error| Failure::new(FailureKind::Internal, chain(e));
     let tools = shared.tools.as_ref();
     let tools = tools.ok_or_else(|| Failure::new(FailureKind::Internal, "no ffmpeg here"))?;
+    let tools = &tools.working_for(attempt);
+    let _runs = shared.children.begin(attempt);
     let input = sound_input(shared, attempt, owner, blob, token).await?;
     let work_dir = shared.directory("work").join(attempt.to_string());
     let made = std::fs::create_dir_all(&work_dir);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dmc_agent::http::views::{AttemptView, TaskView};
 use dmc_agent::jobs::past::Past;
-use dmc_agent::jobs::{Ended, JobBook, Lane, Phase, Request, Stamp, Status};
+use dmc_agent::jobs::{Ended, JobBook, Lane, Phase, Priority, Request, Stamp, Status};
 use dmc_agent::paths::AnyPath;
 use dmc_agent::room::Room;
 use dmc_protocol::codec;
@@ -57,6 +57,7 @@ fn request(number: u32) -> Request {
         custody: None,
         status: Status::ToDo,
         past: None,
+        priority: Priority::NORMAL,
     }
 }
 
@@ -235,8 +236,8 @@ async fn an_older_store_gets_its_indexes_once() {
     for number in 0..1_200 {
         let old = Request { phase: Phase::Planning, ..request(number) };
         let body = codec::to_bytes(&old).unwrap();
-        // Version 3 ended before the status and what became of it: one byte each.
-        let body = body[..body.len() - 2].to_vec();
+        // Version 3 ended before the status, what became of it, and the priority: one byte each.
+        let body = body[..body.len() - 3].to_vec();
         let value = [3u16.to_le_bytes().to_vec(), body].concat();
         batch.put(Table::Requests, old.id.0.as_bytes(), value);
     }
@@ -249,4 +250,51 @@ async fn an_older_store_gets_its_indexes_once() {
         let same = Request { phase: Phase::Planning, status: Status::InProgress, ..request(7) };
         assert_eq!(book.request(id(7)).unwrap(), Some(same));
     }
+}
+
+fn urgent(number: u32, priority: &str) -> Request {
+    Request { priority: priority.parse().unwrap(), ..request(number) }
+}
+
+#[tokio::test]
+async fn the_most_urgent_gets_in_first_and_of_those_the_oldest() {
+    let (dir, kv, book) = new();
+    book.add((0..1_000).map(request).collect()).await.unwrap();
+    let others = [(2_000, "low"), (2_001, "7"), (2_002, "high"), (2_003, "high"), (2_004, "-100")];
+    book.add(others.map(|(number, word)| urgent(number, word)).to_vec()).await.unwrap();
+    assert_eq!(book.admit(Lane::Here, 2).await.unwrap(), [id(2_002), id(2_003)]);
+    // One that waits is moved, forwards and back.
+    let set = |priority: &str| {
+        let priority = priority.parse().unwrap();
+        move |request: &mut Request| request.priority = priority
+    };
+    book.change(id(999), set("100")).await.unwrap();
+    book.change(id(2_001), set("normal")).await.unwrap();
+    book.change(id(0), set("low")).await.unwrap();
+    assert_eq!(book.admit(Lane::Here, 2).await.unwrap(), [id(999), id(1)]);
+    let (open, next) = book.urgencies(Lane::Here, 2).unwrap();
+    assert_eq!((open.len(), next), (4, vec![Priority::NORMAL; 2]));
+    drop(book);
+    let book = self::book(&kv, dir.path());
+    let all = book.admit(Lane::Here, usize::MAX).await.unwrap();
+    assert_eq!(all.len(), 1_001);
+    let end = [id(998), id(2_001), id(0), id(2_000), id(2_004)];
+    assert_eq!(all[all.len() - 5..], end, "the least urgent last");
+    assert_eq!(kv.each(Table::Queue, &[0]).count(), kv.each(Table::Queue, &[]).count());
+}
+
+#[tokio::test]
+async fn what_an_older_version_kept_is_as_urgent_as_usual() {
+    let (dir, kv) = (tempfile::tempdir().unwrap(), Kv::memory());
+    drop(book(&kv, dir.path()));
+    let body = codec::to_bytes(&request(1)).unwrap();
+    let value = [4u16.to_le_bytes().to_vec(), body[..body.len() - 1].to_vec()].concat();
+    let mut batch = Batch::new();
+    batch.put(Table::Requests, id(1).0.as_bytes(), value);
+    batch.put(Table::Queue, &[&[1], id(1).0.as_bytes().as_slice()].concat(), Vec::new());
+    kv.commit(batch).await.unwrap();
+    let book = book(&kv, dir.path());
+    assert_eq!(book.request(id(1)).unwrap(), Some(request(1)));
+    assert_eq!(book.admit(Lane::Here, 1).await.unwrap(), [id(1)]);
+    assert_eq!(kv.each(Table::Queue, &[1]).count(), 0);
 }

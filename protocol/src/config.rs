@@ -28,6 +28,9 @@ pub struct Config {
     /// Fetches of one result that a worker does not serve, although it is connected, before that
     /// counts as its failure.
     pub fetch_tries_max: u32,
+    /// How long a worker may keep an attempt stopped, because its machine is needed, before that counts
+    /// as no progress.
+    pub paused_max_ms: u64,
     /// After its disk was full a worker bids again when more is free, and at the latest after this.
     pub disk_full_pause_ms: u64,
     /// How often an offer with work left is said again.
@@ -92,6 +95,7 @@ impl Default for Config {
             stall_ms: 600_000,
             unproven_grants_max: 8,
             fetch_tries_max: 3,
+            paused_max_ms: 2 * 3_600_000,
             disk_full_pause_ms: 60_000,
             offer_repeat_ms: 10_000,
             grants_ahead: 1,

@@ -5,6 +5,7 @@
 //! inputs, so the simulator can replay thousands of agents from one seed.
 
 pub mod codec;
+pub mod condition;
 pub mod config;
 pub mod handover;
 pub mod id;

@@ -63,6 +63,15 @@ pub enum Input {
     SetPaused(bool),
     /// The hours in which this agent works end (`true`) or begin. It begins within them.
     SetOffHours(bool),
+    /// The person needs the machine (`yields`), or does not any more. It begins not yielding.
+    SetYielding {
+        /// It takes no new work, and begins none of what it holds.
+        yields: bool,
+        /// What runs is stopped, and goes on where it was.
+        stopped: bool,
+    },
+    /// The machine is needed for long: unfinished attempts go back to their owners.
+    GiveBack,
     /// The agent is about to stop: no new work; attempts that will not end within the grace go
     /// back to their owners. [`Mesh::waits_to_stop`] says whether waiting makes sense.
     Stop {
@@ -104,6 +113,13 @@ pub enum Input {
         source: Option<BlobRef>,
         /// The plan's tasks; their position is their index.
         tasks: Vec<TaskSpec>,
+    },
+    /// Owner: a person finds the job more or less urgent than before.
+    SetPriority {
+        /// The job.
+        job: JobId,
+        /// Larger goes first.
+        priority: i32,
     },
     /// Owner: all tasks of the job are replaced by these; earlier results are dropped. A join that
     /// runs is ended by the runtime before it gives this input: it reads those results.
@@ -501,6 +517,8 @@ impl Mesh {
             Input::Local(info) => self.on_local(now, info, out),
             Input::SetPaused(paused) => self.on_set_paused(paused, out),
             Input::SetOffHours(off) => self.on_set_off_hours(off, out),
+            Input::SetYielding { yields, stopped } => self.on_set_yielding(yields, stopped, out),
+            Input::GiveBack => self.give_back(out),
             Input::Stop { grace_ms } => self.on_stop(grace_ms, out),
             Input::StopNow => self.on_stop_now(out),
             Input::PeerUp(peer) => self.on_peer_up(now, peer, out),
@@ -511,6 +529,7 @@ impl Mesh {
             Input::AddJob { job, priority, source, tasks } => {
                 self.on_add_job(now, job, priority, source, tasks, out);
             }
+            Input::SetPriority { job, priority } => self.on_set_priority(job, priority, out),
             Input::Replan { job, tasks } => self.on_replan(now, job, tasks, out),
             Input::SourceReady { job, blob } => self.on_source_ready(job, blob, out),
             Input::CancelJob(job) => self.on_cancel_job(job, out),

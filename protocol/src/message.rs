@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::CodecError;
+use crate::condition::Condition;
 use crate::config::{
     CLASSES_MAX, CUSTODY_REPORTS_MAX, HEARTBEAT_ATTEMPTS_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX,
     SLOTS_MAX,
@@ -67,6 +68,8 @@ pub struct AgentInfo {
     pub inbox: bool,
     /// Whether it runs on its battery.
     pub on_battery: bool,
+    /// How its machine is. It stays the last field: what is added later is added inside of it.
+    pub condition: Condition,
 }
 
 /// Work of one class inside an offer.
@@ -175,6 +178,8 @@ pub enum HeldState {
     Running(Progress),
     /// Finished and kept until the owner has it.
     Done(TaskResult),
+    /// ffmpeg is stopped, because the machine is needed, and will go on where it was.
+    Paused(Progress),
 }
 
 /// One attempt in a heartbeat.

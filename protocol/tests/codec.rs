@@ -124,6 +124,7 @@ fn an_info() -> AgentInfo {
         custodian: true,
         inbox: false,
         on_battery: false,
+        condition: Default::default(),
     }
 }
 

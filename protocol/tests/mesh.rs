@@ -40,6 +40,7 @@ fn info(name: &str, slots: u32) -> AgentInfo {
         custodian: true,
         inbox: false,
         on_battery: false,
+        condition: Default::default(),
     }
 }
 
@@ -492,4 +493,51 @@ fn a_stop_returns_what_will_not_end_in_time_and_waits_for_the_rest() {
     assert!(!mesh.waits_to_stop());
     let outputs = mesh.handle(Time(4), Input::StopNow);
     assert!(said(&outputs).contains(&&Message::Goodbye));
+}
+
+/// The jobs whose tasks a worker is granted, in their order, while it delivers one after the other;
+/// `outputs` holds the first grant, and then the next.
+fn granted(mesh: &mut Mesh, outputs: &mut Vec<Output>, count: usize) -> Vec<JobId> {
+    let mut jobs = Vec::new();
+    while jobs.len() < count {
+        let grant = said(outputs).into_iter().find_map(|message| match message {
+            Message::Grant { attempt, task, .. } => Some((*attempt, *task)),
+            _ => None,
+        });
+        let (attempt, task) = grant.expect("there is work, and a seat");
+        jobs.push(task.job);
+        mesh.handle(Time(1), Input::Ids(vec![AttemptId(1_000 + attempt.0)]));
+        hear(mesh, Message::Done { attempt, task, result: RESULT });
+        *outputs = mesh.handle(Time(2), Input::ResultGood { attempt, task });
+        outputs.extend(hear(mesh, Message::Accept { job: task.job, want: 1 }));
+    }
+    jobs
+}
+
+#[test]
+fn an_urgent_job_overtakes_a_thousand_others() {
+    let mut mesh = agent(0);
+    let id = |number: u128| JobId(Uuid::from_u128(number));
+    let (urgent, late) = (id(2_000), id(2_001));
+    for (job, priority) in (1..=1_000).map(|n| (id(n), 0)).chain([(urgent, 50), (late, -1)]) {
+        let tasks = vec![audio(), audio()];
+        mesh.handle(Time(1), Input::AddJob { job, priority, source: Some(BLOB), tasks });
+    }
+    for job in [id(1), id(2), id(500), late] {
+        hear(&mut mesh, Message::Accept { job, want: 0 });
+    }
+    let mut next = hear(&mut mesh, Message::Accept { job: urgent, want: 1 });
+    assert_eq!(granted(&mut mesh, &mut next, 3), [urgent, urgent, id(1)]);
+    // A person thinks better of it while work is at hand.
+    mesh.handle(Time(3), Input::SetPriority { job: id(500), priority: i32::MAX });
+    mesh.handle(Time(3), Input::SetPriority { job: id(1), priority: i32::MIN });
+    // What was granted already stays so.
+    assert_eq!(granted(&mut mesh, &mut next, 4), [id(1), id(500), id(500), id(2)]);
+    let outputs = mesh.handle(Time(4), Input::SetPriority { job: id(2), priority: 9 });
+    let saved = outputs.iter().find_map(|output| match output {
+        Output::Save(Record::Job(job)) => Some((job.id, job.priority)),
+        _ => None,
+    });
+    assert_eq!(saved, Some((id(2), 9)), "it is durable");
+    assert_eq!(mesh.handle(Time(4), Input::SetPriority { job: id(2), priority: 9 }), []);
 }

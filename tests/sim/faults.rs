@@ -33,6 +33,8 @@ pub enum Fault {
     StateFull(usize, Span),
     /// A person pauses the agent for this long.
     Pause(usize, Span),
+    /// Somebody needs the agent's machine for this long.
+    Yield(usize, Span),
     /// A person cancels the owner's job.
     Cancel(usize),
     /// A person tries the owner's job again.

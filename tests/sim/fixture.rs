@@ -180,5 +180,6 @@ pub fn info(at: usize, boot: u64, slots: u32, build: u8) -> AgentInfo {
         custodian: true,
         inbox: false,
         on_battery: false,
+        condition: Default::default(),
     }
 }

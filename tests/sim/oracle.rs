@@ -204,7 +204,7 @@ impl Oracle {
                     let state = work_on_disk(disk, held.attempt).map(|work| work.state);
                     let saved = match held.state {
                         HeldState::Done(result) => state == Some(WorkState::Done(result)),
-                        HeldState::Queued | HeldState::Running(_) => {
+                        HeldState::Queued | HeldState::Running(_) | HeldState::Paused(_) => {
                             state == Some(WorkState::Queued)
                         }
                     };

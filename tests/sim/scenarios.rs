@@ -4,7 +4,7 @@ use crate::faults::{BAD_ROAD, CALM, Expect, Fault, GOOD_ROAD, Habit, Lie, Road, 
 
 use Fault::{
     Break, Cancel, ClockJump, Die, DiskFull, Freeze, Isolate, Leave, Mend, Part, Pause, Reboot,
-    RebootInStep, Replan, Retry, StateFull, StopAndStart, TakeBack,
+    RebootInStep, Replan, Retry, StateFull, StopAndStart, TakeBack, Yield,
 };
 use Habit::Lies;
 
@@ -95,6 +95,18 @@ pub const SCENARIOS: &[Scenario] = &[
             ((1_000, 30_000), Pause(0, (1_000, 200_000))),
             ((1_000, 30_000), Pause(1, (1_000, 200_000))),
             ((1_000, 30_000), Pause(2, (1_000, 200_000))),
+        ],
+        ..CALM
+    },
+    Scenario {
+        name: "machines_are_needed",
+        within_ms: 300_000,
+        road: lossy(5),
+        faults: &[
+            ((1_000, 30_000), Yield(0, (1_000, 200_000))),
+            ((1_000, 30_000), Yield(1, (1_000, 200_000))),
+            ((1_000, 30_000), Yield(2, (1_000, 200_000))),
+            ((10_000, 60_000), Reboot(1, (1_000, 10_000))),
         ],
         ..CALM
     },

@@ -71,6 +71,10 @@ pub(crate) enum Event {
     Wake(usize),
     /// The person's pause ends.
     Resume(usize),
+    /// The machine has been needed for long.
+    GiveBack(usize),
+    /// The machine is free again.
+    Free(usize),
     /// The agent looks whether it may stop now.
     StopCheck { at: usize, boot: u64, until: u64, back: Option<Span> },
     /// The agent's process ends.
@@ -335,6 +339,8 @@ impl World {
             Event::WallFalls { number, set } => self.wall_falls(number, set),
             Event::Wake(at) => self.wake(at),
             Event::Resume(at) => self.resume(at),
+            Event::GiveBack(at) => self.give(at, Input::GiveBack),
+            Event::Free(at) => self.free(at),
             Event::StopCheck { at, boot, until, back } if self.is_now(at, boot) => {
                 self.stop_check(at, until, back);
             }
@@ -399,6 +405,8 @@ fn sleeper(event: &Event) -> Option<usize> {
         Event::Deliver { to, .. } => Some(*to),
         Event::Start(_)
         | Event::Resume(_)
+        | Event::GiveBack(_)
+        | Event::Free(_)
         | Event::Connect(..)
         | Event::LinkDies { .. }
         | Event::Fault(_)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dmc_agent::config::Door;
 use dmc_agent::http::access::Scope;
-use dmc_agent::jobs::Status;
+use dmc_agent::jobs::{Priority, Status};
 use dmc_protocol::media::{Codec, Container, EncoderSpeed};
 
 /// When to use colours.
@@ -173,6 +173,9 @@ pub(crate) struct ConvertArgs {
     /// Rename files that carry the source's whole name, as film.avi.srt, when that changes.
     #[arg(long, requires = "replace")]
     pub sidecars: bool,
+    /// Which jobs go first: low, normal, high, or a number from -100 to 100.
+    #[arg(long, value_name = "PRIORITY", default_value_t, allow_hyphen_values = true)]
+    pub priority: Priority,
     /// Return at once; the running agent does the work.
     #[arg(long)]
     pub detach: bool,
@@ -231,6 +234,12 @@ pub(crate) enum JobsCommand {
     Show { id: String },
     /// End a job.
     Cancel { id: String },
+    /// Let a job go before or after others: low, normal, high, or a number from -100 to 100.
+    Priority {
+        id: String,
+        #[arg(allow_hyphen_values = true)]
+        priority: Priority,
+    },
     /// Try a failed or cancelled job again; what is done stays done.
     Retry { id: String },
     /// Do a job here that was handed over to another agent.

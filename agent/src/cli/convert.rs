@@ -92,6 +92,7 @@ fn wishes(options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
             hand_over: options.hand_over,
             deliver_to: options.deliver_to.clone(),
             deliver_as: options.deliver_as.clone(),
+            priority: options.priority,
         })
     });
     wishes.collect()

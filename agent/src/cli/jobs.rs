@@ -4,7 +4,8 @@ use dmc_agent::http::views::{JobView, TaskView};
 use dmc_agent::replace::view::UndoView;
 use serde_json::json;
 
-use dmc_agent::jobs::Status;
+use dmc_agent::http::urgency::Urgency;
+use dmc_agent::jobs::{Priority, Status};
 
 use super::args::JobsCommand;
 use super::client::Client;
@@ -24,6 +25,7 @@ pub(crate) async fn run(client: &Client, command: Option<JobsCommand>) -> anyhow
             client.delete(&format!("/jobs/{}", whole_id(client, &id).await?)).await?;
             return Ok(End::Done);
         }
+        JobsCommand::Priority { id, priority } => return rank(client, &id, priority).await,
         JobsCommand::Cancel { id } => (id, "cancel"),
         JobsCommand::Retry { id } => (id, "retry"),
         JobsCommand::TakeBack { id } => (id, "take-back"),
@@ -34,6 +36,17 @@ pub(crate) async fn run(client: &Client, command: Option<JobsCommand>) -> anyhow
         show::json(&job);
     } else {
         show::line(&format!("job {} is {}", job.id, job.status));
+    }
+    Ok(End::Done)
+}
+
+async fn rank(client: &Client, id: &str, priority: Priority) -> anyhow::Result<End> {
+    let path = format!("/jobs/{}/priority", whole_id(client, id).await?);
+    let job: JobView = client.post(&path, &Urgency { priority }).await?;
+    if client.json {
+        show::json(&job);
+    } else {
+        show::line(&format!("job {} has the priority {}", job.id, job.priority));
     }
     Ok(End::Done)
 }
@@ -117,6 +130,9 @@ fn print(job: &JobView) {
     line("input", &job.input.display().to_string());
     line("output", &job.output.display().to_string());
     line("preset", &job.preset);
+    if job.priority != Priority::NORMAL {
+        line("priority", &job.priority.to_string());
+    }
     if let Some(name) = &job.custodian {
         line("kept by", name);
     }

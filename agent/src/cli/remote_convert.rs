@@ -211,8 +211,12 @@ impl Work<'_> {
 
     async fn send(&self, film: &mut Film, screen: &mut Screen) -> anyhow::Result<()> {
         let wish = &film.wish;
-        let order =
-            Order { client_id: &self.client_id, preset: &wish.preset, overrides: &wish.overrides };
+        let order = Order {
+            client_id: &self.client_id,
+            preset: &wish.preset,
+            overrides: &wish.overrides,
+            priority: wish.priority,
+        };
         let sent = upload::send(self.client, &wish.input.0, &order, screen).await?;
         if self.client.json {
             let job: JobView = self.client.get(&format!("/jobs/{}", sent.item_id)).await?;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use dmc_agent::jobs::Priority;
 use dmc_protocol::media::PresetOverrides;
 use futures::stream;
 use reqwest::{Body, Method, StatusCode, header};
@@ -46,6 +47,7 @@ pub(crate) struct Order<'a> {
     pub client_id: &'a str,
     pub preset: &'a str,
     pub overrides: &'a PresetOverrides,
+    pub priority: Priority,
 }
 
 /// Sends a file, again from its begin when the agent goes away and is waited for: the same key
@@ -152,6 +154,10 @@ fn head(path: &Path, order: &Order<'_>, boundary: &str) -> Vec<u8> {
     field("conversion_type", order.preset);
     if *order.overrides != PresetOverrides::default() {
         field("overrides", &serde_json::to_string(order.overrides).unwrap_or_default());
+    }
+    // An older agent does not know the field.
+    if order.priority != Priority::NORMAL {
+        field("priority", &order.priority.to_string());
     }
     let name = plain_name(path.file_name().unwrap_or_default());
     let text = format!(

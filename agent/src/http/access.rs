@@ -4,6 +4,8 @@
 //! Tokens are 256 random bits; only their hashes are kept. Hashes are looked up, not tokens, so time
 //! tells nothing about a token.
 
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -17,17 +19,17 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::write_private;
+pub(super) use sessions::LIFE_S as SESSION_LIFE_S;
+use sessions::Sessions;
 
 const FILE: &str = "tokens.json";
+const SESSIONS_FILE: &str = "sessions.json";
 /// How they begin, so that scanners for leaked secrets know them.
 const PREFIX: &str = "dmc_";
 /// Name of the token that changes at each start.
 const LOCAL: &str = "local";
 const NAMED_MAX: usize = 256;
 const NAME_CHARS_MAX: usize = 64;
-const SESSIONS_MAX: usize = 256;
-/// A browser that nobody used for so long must sign in again.
-const SESSION_IDLE: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// A link that signs a browser in must be followed within this time.
 const LINK_LIFE: Duration = Duration::from_secs(120);
 const LINKS_MAX: usize = 32;
@@ -127,8 +129,8 @@ pub struct TokensUnreadable {
 #[derive(Default)]
 struct Inner {
     named: Vec<Named>,
-    /// Browsers, by the hash of what their cookie says.
-    sessions: BTreeMap<[u8; 32], (Access, Instant)>,
+    /// Browsers that have signed in.
+    sessions: Sessions,
     /// How often each token is used.
     paces: BTreeMap<String, DefaultDirectRateLimiter>,
     /// Links that sign in once.
@@ -161,12 +163,13 @@ impl Tokens {
     ) -> Result<Tokens, TokensUnreadable> {
         let path = data_dir.join(FILE);
         let unreadable = |reason: String| TokensUnreadable { path: path.clone(), reason };
-        let named = match fs::read(&path) {
+        let named: Vec<Named> = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?,
             Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(unreadable(e.to_string())),
         };
-        let inner = Mutex::new(Inner { named, ..Inner::default() });
+        let sessions = Sessions::open(data_dir.join(SESSIONS_FILE), &named);
+        let inner = Mutex::new(Inner { named, sessions, ..Inner::default() });
         let pace = Quota::per_second(calls_per_s).allow_burst(calls_per_s.saturating_mul(BURST));
         Ok(Tokens { local: hash(local), path, pace, inner })
     }
@@ -199,26 +202,20 @@ impl Tokens {
 
     /// Which browser it is.
     pub(super) fn of_session(&self, cookie: &str) -> Option<Access> {
-        let mut inner = self.lock();
-        let (access, used) = inner.sessions.get_mut(hash(cookie).as_bytes())?;
-        if used.elapsed() > SESSION_IDLE {
-            return None;
-        }
-        *used = Instant::now();
-        Some(access.clone())
+        self.lock().sessions.of(cookie)
     }
 
-    /// Signs a browser in; returns what its cookie says.
-    pub(super) fn sign_in(&self, access: Access) -> String {
+    /// Signs a browser in, over TLS (`durable`) for longer than this agent runs; returns what its cookie
+    /// says. Writes a file: blocking.
+    pub(super) fn sign_in(&self, access: Access, durable: bool) -> String {
         let cookie = secret();
-        let mut inner = self.lock();
-        keep(&mut inner.sessions, SESSIONS_MAX, &cookie, access);
+        self.lock().sessions.add(&cookie, access, durable);
         cookie
     }
 
-    /// Signs a browser out.
+    /// Signs a browser out. Blocking.
     pub(super) fn sign_out(&self, cookie: &str) {
-        self.lock().sessions.remove(hash(cookie).as_bytes());
+        self.lock().sessions.remove(cookie);
     }
 
     /// A code that signs a browser in, once.
@@ -263,12 +260,18 @@ impl Tokens {
     /// A token and the browsers that signed in with it open nothing from now on. Blocking.
     pub(super) fn revoke(&self, name: &str) -> Result<(), AccessError> {
         let mut inner = self.lock();
+        if name == LOCAL {
+            // The token itself changes at each start.
+            inner.sessions.revoke(LOCAL);
+            inner.links.retain(|_, (access, _)| access.name != LOCAL);
+            return Ok(());
+        }
         let left: Vec<Named> = inner.named.iter().filter(|of| of.name != name).cloned().collect();
         if left.len() == inner.named.len() {
             return Err(AccessError::Unknown(name.chars().take(NAME_CHARS_MAX).collect()));
         }
         self.save(&mut inner, left)?;
-        inner.sessions.retain(|_, (access, _)| access.name != name);
+        inner.sessions.revoke(name);
         inner.links.retain(|_, (access, _)| access.name != name);
         inner.paces.remove(name);
         Ok(())
@@ -316,7 +319,7 @@ mod tests {
         assert_eq!((access.name.as_str(), access.scope), ("sonarr", Scope::Submit));
         assert_eq!(tokens.of_token("local"), None);
         assert_eq!(tokens.of_token("other").unwrap().scope, Scope::Admin);
-        let cookie = tokens.sign_in(access);
+        let cookie = tokens.sign_in(access, true);
         assert!(tokens.of_session(&cookie).is_some());
         tokens.revoke("sonarr").unwrap();
         assert_eq!(tokens.of_token(&token), None);
@@ -364,11 +367,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(dir.path(), "local", PACE).unwrap();
         let access = Access { name: "local".to_owned(), scope: Scope::Read };
-        let first = tokens.sign_in(access.clone());
-        let more: Vec<_> = (0..SESSIONS_MAX).map(|_| tokens.sign_in(access.clone())).collect();
-        assert_eq!(tokens.of_session(&first), None);
-        tokens.sign_out(&more[0]);
-        assert_eq!(tokens.of_session(&more[0]), None);
-        assert!(tokens.of_session(&more[1]).is_some());
+        let first = tokens.sign_in(access.clone(), false);
+        std::thread::sleep(Duration::from_millis(2));
+        let more: Vec<_> = (0..256).map(|_| tokens.sign_in(access.clone(), false)).collect();
+        assert_eq!(tokens.of_session(&first), None, "the oldest is signed out");
+        tokens.sign_out(&more[255]);
+        assert_eq!(tokens.of_session(&more[255]), None);
+        assert!(tokens.of_session(&more[254]).is_some());
+        tokens.revoke(LOCAL).unwrap();
+        assert_eq!(tokens.of_session(&more[254]), None, "all of this machine's own");
     }
 }

@@ -52,6 +52,8 @@ fn described() -> OpenApiRouter<Arc<Shared>> {
         .merge(super::statistics::routes())
         .merge(super::tokens::routes())
         .merge(super::undo::routes())
+        .merge(super::urgency::routes())
+        .merge(super::running::routes())
 }
 
 pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
-use dmc_protocol::id::{AgentId, JobId};
+use dmc_protocol::condition::Condition;
+use dmc_protocol::id::{AgentId, AttemptId, JobId};
 use dmc_protocol::mesh::Mesh;
-use dmc_protocol::mesh::jobs::{Job, Task, TaskState};
+use dmc_protocol::mesh::jobs::{Job, Lease, Task, TaskState};
 use dmc_protocol::mesh::peers::{Peer, PeerState};
 use dmc_protocol::mesh::work::Stage;
 use dmc_protocol::record::JobState;
@@ -14,6 +15,7 @@ use tracing::warn;
 
 use crate::jobs::past::Past;
 use crate::jobs::{Phase, Request, Status};
+use crate::manners;
 use crate::paths::AnyPath;
 use crate::replace::view::UndoView;
 use crate::runtime::Shared;
@@ -33,12 +35,23 @@ const NO_ROOM: &str = "waiting for room: a task did not fit on this disk, so not
 const OTHERS_FIRST: &str = "other jobs go first";
 
 /// A moment as RFC 3339 text.
-fn rfc3339(ms: i64) -> String {
+pub(super) fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// Why an agent leaves its machine to others, and what becomes of its work.
+fn yielding(condition: &Condition) -> Option<String> {
+    let why = manners::reason(condition.yields?);
+    let work = if condition.stopped { "its work is stopped" } else { "it finishes what it has" };
+    Some(format!("{why}: {work}, and it takes nothing new until the machine is free"))
 }
 
 /// Why this agent does nothing new, or nothing for others.
 fn waiting(shared: &Shared, off_hours: bool, no_room: bool) -> Option<String> {
+    let condition = shared.info.lock().unwrap_or_else(PoisonError::into_inner).condition;
+    if let Some(yields) = yielding(&condition) {
+        return Some(yields);
+    }
     if off_hours {
         let hours = &shared.settings.hours;
         return Some(format!("outside its hours ({hours}): it takes no new work"));
@@ -72,6 +85,10 @@ pub async fn status(shared: &Arc<Shared>) -> Option<StatusView> {
         paused,
         slots: info.slots,
         running,
+        load: info.condition.load_x100.map(|load| f64::from(load) / 100.0),
+        threads: info.condition.threads,
+        temperature_c: info.condition.temperature_c,
+        share_percent: info.condition.share_percent,
         jobs_active,
         jobs: jobs.into_iter().map(|(of, count)| (of.word().to_owned(), count)).collect(),
         free_disk_bytes: info.free_disk_bytes,
@@ -110,6 +127,7 @@ fn peer_view(mesh: &Mesh, id: AgentId, peer: &Peer) -> PeerView {
         kinds: info.capabilities.kinds.iter().map(ToString::to_string).collect(),
     });
     let speed = info.into_iter().flat_map(|info| &info.speeds);
+    let condition = info.map(|info| info.condition).unwrap_or_default();
     PeerView {
         id: id.to_string(),
         name: mesh.name_of(id),
@@ -125,6 +143,11 @@ fn peer_view(mesh: &Mesh, id: AgentId, peer: &Peer) -> PeerView {
         running: mesh.jobs().leases_of(id),
         slots: peer.slots(),
         paused: info.is_some_and(|info| info.paused),
+        waiting: info.and_then(|info| yielding(&info.condition)),
+        load: condition.load_x100.map(|load| f64::from(load) / 100.0),
+        threads: condition.threads,
+        temperature_c: condition.temperature_c,
+        share_percent: condition.share_percent,
         refused: peer.refused,
         free_disk_bytes: info.map_or(0, |info| info.free_disk_bytes),
     }
@@ -266,8 +289,9 @@ fn core_of(mesh: &Mesh, now: Time, job: &Job, with_tasks: bool) -> Core {
         for (attempt, id) in &task.record.leases {
             let progress = progress_of(mesh, task, *attempt);
             worker(*id, &mut |worker| {
-                worker.holds.push(held::hold(task, *attempt, progress.is_some()));
-                if let Some(progress) = progress {
+                let paused = is_paused(mesh, task, *attempt);
+                worker.holds.push(held::hold(task, *attempt, progress.is_some(), paused));
+                if let Some(progress) = progress.filter(|_| !paused) {
                     worker.now.push(task.record.spec.label());
                     worker.fps += f64::from(progress.fps_x100) / 100.0;
                 }
@@ -293,11 +317,7 @@ struct Running {
 type WireProgress = dmc_protocol::message::Progress;
 
 /// This agent's own attempts are known to the moment, others by their last heartbeat.
-fn progress_of(
-    mesh: &Mesh,
-    task: &Task,
-    attempt: dmc_protocol::id::AttemptId,
-) -> Option<WireProgress> {
+fn progress_of(mesh: &Mesh, task: &Task, attempt: AttemptId) -> Option<WireProgress> {
     let own = mesh.work().held().find(|held| held.record.attempt == attempt);
     match own.map(|held| held.stage) {
         Some(Stage::Running(progress)) => Some(progress),
@@ -308,6 +328,13 @@ fn progress_of(
         Some(_) => None,
         None => task.leases.get(&attempt)?.progress,
     }
+}
+
+/// Whether it is stopped where it runs, because that machine is needed.
+fn is_paused(mesh: &Mesh, task: &Task, attempt: AttemptId) -> bool {
+    let own = mesh.work().held().any(|held| held.record.attempt == attempt);
+    let lease = task.leases.get(&attempt);
+    if own { mesh.work().is_stopped() } else { lease.is_some_and(Lease::is_paused) }
 }
 
 fn running(mesh: &Mesh, task: &Task) -> Option<Running> {
@@ -471,5 +498,6 @@ fn assemble(shared: &Shared, request: Request, mut core: Core) -> JobView {
         input: core.submitter.map_or(request.input, |(_, source)| source),
         output: request.output,
         preset: request.preset.name,
+        priority: request.priority,
     }
 }

@@ -10,9 +10,10 @@ use dmc_protocol::time::Time;
 use super::views::{HoldView, KeptView};
 
 /// What the worker of an attempt holds, as far as this owner knows.
-pub(super) fn hold(task: &Task, attempt: AttemptId, runs: bool) -> HoldView {
+pub(super) fn hold(task: &Task, attempt: AttemptId, runs: bool, paused: bool) -> HoldView {
     let state = match task.state(true) {
         TaskState::Fetching => "finished",
+        _ if runs && paused => "paused",
         _ if runs => "running",
         _ => "queued",
     };

@@ -8,17 +8,17 @@
 //! | `DELETE /api/v1/item/{client_id}/{item_id}` | ends and forgets it, with what was sent |
 //! | `GET /api/v1/item/{client_id}/{item_id}/file` | the result; parts by `Range` |
 
-use std::path::{Path as FilePath, PathBuf};
+mod form;
+mod made;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dmc_protocol::id::JobId;
-use dmc_protocol::media::PresetOverrides;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -31,22 +31,18 @@ use super::guard::prefix;
 use super::page::Page;
 use super::problem::{Problem, Refused};
 use super::views::JobView;
-use crate::intake::{self, Wish};
-use crate::items::{CLIENT_BYTES_MAX, Item, Once, Receipt, Turn, Upload, UploadError, is_client};
+use crate::intake;
+use crate::items::{CLIENT_BYTES_MAX, Item, Once, is_client};
 use crate::jobs::Status;
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
+use form::{ItemForm, ItemWish, bad, pour_away, receive};
+use made::{add_named, add_uploaded, begin_checksum};
 
 type Agent = State<Arc<Shared>>;
 
 /// Items that are looked at for one page of a status.
 const LOOKED_AT_MAX: usize = 10_000;
-/// Longest text of a form's field.
-const TEXT_BYTES_MAX: usize = 1_024;
-/// Longest pause of a client that sends.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How long what a refused client still sends is read.
-const POUR_MAX: Duration = Duration::from_secs(5);
 /// How long an item's running work gets to end before it is forgotten.
 const END_TRIES: u32 = 100;
 const END_PAUSE: Duration = Duration::from_millis(50);
@@ -118,57 +114,6 @@ impl ItemView {
     }
 }
 
-/// What a new item is, beside its file.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ItemWish {
-    /// Whose it is.
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
-    client_id: String,
-    /// Name of the preset.
-    #[schema(min_length = 1)]
-    conversion_type: String,
-    /// A file on this agent, absolute.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    file_path: Option<AnyPath>,
-    /// The BLAKE3 that the file must have.
-    #[serde(default)]
-    checksum: Option<String>,
-    /// Whether SHA-512 is wanted, too.
-    #[serde(default)]
-    sha512: bool,
-    /// Changes to the preset.
-    #[serde(default)]
-    #[schema(value_type = Object)]
-    overrides: PresetOverrides,
-}
-
-/// A new item as a form: the fields first, the file last.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it only describes")]
-struct ItemForm {
-    /// Whose it is.
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
-    client_id: String,
-    /// Name of the preset.
-    #[schema(min_length = 1)]
-    conversion_type: String,
-    /// The BLAKE3 that the file must have, hexadecimal.
-    checksum: Option<String>,
-    /// `true` where SHA-512 is wanted, too.
-    sha512: Option<String>,
-    /// Changes to the preset, as JSON: `{"crf": 30, "container": "mp4"}`.
-    overrides: Option<String>,
-    /// The file, with its name.
-    #[schema(value_type = String, format = Binary)]
-    file: Vec<u8>,
-}
-
-fn bad(detail: impl Into<String>) -> Problem {
-    Problem::usage(detail)
-}
-
 fn check_client(client: &str) -> Result<(), Problem> {
     if is_client(client) {
         return Ok(());
@@ -176,18 +121,6 @@ fn check_client(client: &str) -> Result<(), Problem> {
     Err(bad(format!(
         "client_id must be 1 to {CLIENT_BYTES_MAX} of the characters a–z, A–Z, 0–9, `.`, `_`, `-`"
     )))
-}
-
-impl From<UploadError> for Problem {
-    fn from(error: UploadError) -> Problem {
-        let status = match &error {
-            UploadError::Name(_) => return bad(error.to_string()),
-            UploadError::Quota { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            UploadError::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
-            UploadError::Disk { .. } | UploadError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Problem::new(status, crate::worker::chain(&error))
-    }
 }
 
 fn once_word(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
@@ -271,220 +204,6 @@ async fn known_item(
         Problem::new(StatusCode::GONE, why)
     })?;
     answer(shared, item, StatusCode::OK, prefix).await
-}
-
-/// What comes next of a form.
-async fn in_time<T>(next: impl Future<Output = Result<T, MultipartError>>) -> Result<T, Problem> {
-    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time");
-    let came = tokio::time::timeout(PAUSE_MAX, next).await.map_err(late)?;
-    came.map_err(|e| bad(e.body_text()))
-}
-
-/// Reads on for a moment after a refusal: a connection that is closed while its client sends is
-/// reset, and then the client never sees the answer.
-async fn pour_away(mut form: Multipart) {
-    let rest = async { while let Ok(Some(_field)) = form.next_field().await {} };
-    let _ = tokio::time::timeout(POUR_MAX, rest).await;
-}
-
-/// Reads the form. The file goes to the disk as it comes.
-async fn receive(
-    shared: &Shared,
-    id: JobId,
-    form: &mut Multipart,
-    length: u64,
-) -> Result<(ItemWish, Option<Receipt>), Problem> {
-    let (mut wish, mut receipt) = (ItemWish::default(), None);
-    loop {
-        let Some(mut field) = in_time(form.next_field()).await? else { break };
-        let name = field.name().unwrap_or_default().to_owned();
-        if name == "file" {
-            if receipt.is_some() {
-                return Err(bad("one file makes one item; send the others one by one"));
-            }
-            let file_name = field.file_name().unwrap_or_default().to_owned();
-            // SHA-512 costs as much as all the rest, so it is computed when that is known to be wanted.
-            let mut upload = Upload::begin(&shared.items, id, &file_name, wish.sha512).await?;
-            upload.room(length)?;
-            while let Some(bytes) = in_time(field.chunk()).await? {
-                upload.write(&bytes).await?;
-            }
-            receipt = Some(upload.finish().await?);
-            continue;
-        }
-        let mut text = Vec::new();
-        while let Some(bytes) = in_time(field.chunk()).await? {
-            text.extend_from_slice(&bytes);
-            if text.len() > TEXT_BYTES_MAX {
-                return Err(bad(format!("the field has more than {TEXT_BYTES_MAX} bytes")));
-            }
-        }
-        let text = String::from_utf8(text).map_err(|_| bad("a field of the form is no text"))?;
-        match name.as_str() {
-            "client_id" => wish.client_id = text,
-            "conversion_type" => wish.conversion_type = text,
-            "checksum" => wish.checksum = Some(text),
-            "sha512" if receipt.is_some() => {
-                return Err(bad("the field sha512 must come before the file"));
-            }
-            "sha512" => wish.sha512 = text == "true",
-            "overrides" => {
-                wish.overrides = serde_json::from_str(&text)
-                    .map_err(|e| bad(format!("the field overrides cannot be read: {e}")))?;
-            }
-            _ => {
-                return Err(bad(
-                    "the form has a field that means nothing here; there are client_id, \
-                     conversion_type, checksum, sha512, overrides and file",
-                ));
-            }
-        }
-    }
-    if receipt.is_none() {
-        return Err(bad("the form has no file: send one as the field `file`, with its name"));
-    }
-    Ok((wish, receipt))
-}
-
-fn same_checksum(wanted: Option<&String>, found: &str) -> Result<(), Problem> {
-    match wanted {
-        Some(wanted) if !wanted.eq_ignore_ascii_case(found) => Err(bad(format!(
-            "the file did not arrive whole: its BLAKE3 is {found}, not the checksum that was sent"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-async fn add_uploaded(
-    shared: &Arc<Shared>,
-    id: JobId,
-    wish: &ItemWish,
-    receipt: Receipt,
-    turn: Option<&Turn<'_>>,
-) -> Result<Item, Problem> {
-    same_checksum(wish.checksum.as_ref(), &receipt.checksums.blake3)?;
-    let item = Item {
-        id,
-        client: wish.client_id.clone(),
-        file_name: receipt.name().to_owned(),
-        bytes: receipt.bytes(),
-        uploaded: true,
-        checksums: Some(receipt.checksums.clone()),
-        sha512: wish.sha512,
-    };
-    shared.items.begin(&item).await?;
-    let kept = receipt.keep(&shared.items, id).map_err(Problem::from);
-    let made = match kept {
-        Ok(file) => {
-            let results = shared.items.dir_of(id).join("result");
-            let failed = |source| UploadError::Disk { path: results.clone(), source };
-            match std::fs::create_dir(&results).map_err(failed) {
-                Ok(()) => make_job(shared, id, wish, file, Some(results)).await,
-                Err(e) => Err(e.into()),
-            }
-        }
-        Err(problem) => Err(problem),
-    };
-    settle(shared, item, made, turn).await
-}
-
-async fn add_named(
-    shared: &Arc<Shared>,
-    id: JobId,
-    wish: &ItemWish,
-    turn: Option<&Turn<'_>>,
-) -> Result<Item, Problem> {
-    let Some(path) = &wish.file_path else {
-        return Err(bad(
-            "name a file of this agent as file_path, or send one in a form (multipart/form-data)",
-        ));
-    };
-    if wish.checksum.is_some() {
-        return Err(bad("checksum is for a file that is sent; one that is named is hashed here"));
-    }
-    let file = permitted(&shared.settings.api_paths, path)?;
-    let bytes = std::fs::metadata(&file)
-        .map_err(|e| bad(format!("cannot read {}: {e}", file.display())))?
-        .len();
-    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let item = Item {
-        id,
-        client: wish.client_id.clone(),
-        file_name: name,
-        bytes,
-        uploaded: false,
-        checksums: None,
-        sha512: wish.sha512,
-    };
-    shared.items.begin(&item).await?;
-    let made = make_job(shared, id, wish, file, None).await;
-    let item = settle(shared, item, made, turn).await?;
-    begin_checksum(shared, &item, path);
-    Ok(item)
-}
-
-/// A file on this agent that clients may name: below a directory of the settings, links followed.
-fn permitted(allowed: &[PathBuf], path: &FilePath) -> Result<PathBuf, Problem> {
-    let refused = || {
-        let why = "clients may not name this file; its directory must be listed as api_paths in \
-                   the agent's settings. Or send the file itself";
-        Problem::new(StatusCode::FORBIDDEN, why)
-    };
-    if !path.is_absolute() {
-        return Err(bad("file_path must be absolute"));
-    }
-    // Whether a file outside is there is nobody's business.
-    let real = std::fs::canonicalize(path).map_err(|_| refused())?;
-    let allowed = allowed.iter().filter_map(|dir| std::fs::canonicalize(dir).ok());
-    if allowed.into_iter().any(|dir| real.starts_with(dir)) { Ok(real) } else { Err(refused()) }
-}
-
-fn begin_checksum(shared: &Arc<Shared>, item: &Item, file: &FilePath) {
-    let (of, id, file) = (Arc::clone(shared), item.id, file.to_owned());
-    shared.tasks.spawn(async move { of.items.checksum(id, &file).await });
-}
-
-async fn make_job(
-    shared: &Arc<Shared>,
-    id: JobId,
-    wish: &ItemWish,
-    input: PathBuf,
-    output_dir: Option<PathBuf>,
-) -> Result<(), Problem> {
-    let wish = Wish {
-        input: AnyPath(input),
-        output: None,
-        output_dir: output_dir.map(AnyPath),
-        preset: wish.conversion_type.clone(),
-        overrides: wish.overrides.clone(),
-        overwrite: false,
-        replace: false,
-        sidecars: false,
-        segment_seconds: None,
-        hand_over: false,
-        deliver_to: None,
-        deliver_as: None,
-    };
-    Ok(intake::accept_as(shared, id, wish).await?)
-}
-
-/// The item has its job, or nothing of it stays.
-async fn settle(
-    shared: &Arc<Shared>,
-    item: Item,
-    made: Result<(), Problem>,
-    turn: Option<&Turn<'_>>,
-) -> Result<Item, Problem> {
-    match made {
-        Ok(()) => {
-            shared.items.settle(&item, turn).await?;
-            Ok(item)
-        }
-        Err(problem) => {
-            shared.items.remove(&item).await?;
-            Err(problem)
-        }
-    }
 }
 
 fn no_item() -> Problem {

@@ -16,10 +16,12 @@ pub mod mesh;
 mod metrics;
 mod page;
 mod problem;
+pub mod running;
 mod statistics;
 mod tls;
 pub mod tokens;
 mod undo;
+pub mod urgency;
 pub mod views;
 
 use std::net::SocketAddr;
@@ -152,6 +154,7 @@ pub fn serve(listeners: Listeners, shared: &Arc<Shared>) -> Result<SocketAddr, H
         let guard = Guard::new(Arc::clone(&tokens), place, shared.settings.api_hosts.clone());
         let routes = api::routes(Arc::clone(shared), guard)
             .layer(Extension(Arc::clone(&tokens)))
+            .layer(Extension(place))
             .layer(Extension(Arc::clone(&events)));
         tokio::spawn(connections::open(listener, tls, routes, shared.stop.clone()));
     };

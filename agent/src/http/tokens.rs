@@ -12,15 +12,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::access::{Access, AccessError, Named, Scope, Tokens};
+use super::access::{Access, AccessError, Named, SESSION_LIFE_S, Scope, Tokens};
 use super::dashboard;
-use super::guard::{prefix, session_of};
+use super::guard::{Place, prefix, session_of};
 use super::problem::{Problem, Refused};
 use crate::runtime::Shared;
 use crate::worker::chain;
-
-/// Seconds that a browser stays signed in; each start of the agent signs all out.
-const COOKIE_LIFE_S: u32 = 30 * 24 * 3_600;
 
 /// A token as lists show it: never the token itself.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -151,12 +148,13 @@ struct Code {
 
 async fn login(
     Extension(tokens): Extension<Arc<Tokens>>,
+    Extension(place): Extension<Place>,
     Query(Code { code }): Query<Code>,
     headers: HeaderMap,
 ) -> Response {
     let Some(code) = code else { return page(&headers, StatusCode::OK, None) };
     match tokens.follow(&code) {
-        Some(access) => let_in(&tokens, &headers, access),
+        Some(access) => let_in(tokens, place, &headers, access).await,
         None => {
             let why = "This link was used or is too old; `dmc dashboard` prints a new one.";
             page(&headers, StatusCode::UNAUTHORIZED, Some(why))
@@ -171,11 +169,12 @@ struct Given {
 
 async fn sign_in(
     Extension(tokens): Extension<Arc<Tokens>>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     Form(Given { token }): Form<Given>,
 ) -> Response {
     match tokens.of_token(token.trim()) {
-        Some(access) => let_in(&tokens, &headers, access),
+        Some(access) => let_in(tokens, place, &headers, access).await,
         None => {
             let why = "This is no token of this agent.";
             page(&headers, StatusCode::UNAUTHORIZED, Some(why))
@@ -183,11 +182,15 @@ async fn sign_in(
     }
 }
 
-async fn sign_out(Extension(tokens): Extension<Arc<Tokens>>, headers: HeaderMap) -> Response {
-    if let Some(cookie) = session_of(&headers) {
-        tokens.sign_out(cookie);
+async fn sign_out(
+    Extension(tokens): Extension<Arc<Tokens>>,
+    Extension(place): Extension<Place>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(cookie) = session_of(&headers).map(str::to_owned) {
+        let _ = tokio::task::spawn_blocking(move || tokens.sign_out(&cookie)).await;
     }
-    see_other(&headers, "/login", &set_cookie(&headers, "", 0))
+    see_other(&headers, "/login", &set_cookie(place, &headers, "", 0))
 }
 
 fn page(headers: &HeaderMap, status: StatusCode, error: Option<&str>) -> Response {
@@ -195,16 +198,23 @@ fn page(headers: &HeaderMap, status: StatusCode, error: Option<&str>) -> Respons
     (status, dashboard::policies(), Html(body)).into_response()
 }
 
-fn let_in(tokens: &Tokens, headers: &HeaderMap, access: Access) -> Response {
-    let cookie = tokens.sign_in(access);
-    see_other(headers, "/", &set_cookie(headers, &cookie, COOKIE_LIFE_S))
+async fn let_in(
+    tokens: Arc<Tokens>,
+    place: Place,
+    headers: &HeaderMap,
+    access: Access,
+) -> Response {
+    match tokio::task::spawn_blocking(move || tokens.sign_in(access, place.tls)).await {
+        Ok(cookie) => see_other(headers, "/", &set_cookie(place, headers, &cookie, SESSION_LIFE_S)),
+        Err(_) => super::api::stopping().into_response(),
+    }
 }
 
 /// Scripts cannot read it, and pages of other sites cannot make a browser send it.
-fn set_cookie(headers: &HeaderMap, value: &str, life_s: u32) -> String {
+fn set_cookie(place: Place, headers: &HeaderMap, value: &str, life_s: u32) -> String {
     let path = prefix(headers);
-    let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let secure = if secure { "; Secure" } else { "" };
+    let proxied = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let secure = if place.tls || proxied { "; Secure" } else { "" };
     format!(
         "dmc_session={value}; Path={path}/; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}"
     )

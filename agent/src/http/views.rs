@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::jobs::Proof;
+use crate::jobs::{Priority, Proof};
 use crate::paths::AnyPath;
 use crate::replace::view::UndoView;
 
@@ -28,6 +28,18 @@ pub struct StatusView {
     pub slots: u32,
     /// Encodes that run here now, for any owner.
     pub running: usize,
+    /// Load average of the last minute, where the platform tells.
+    #[serde(default)]
+    pub load: Option<f64>,
+    /// Threads of the processor.
+    #[serde(default)]
+    pub threads: Option<u32>,
+    /// The processor's temperature in degrees Celsius, where the platform tells.
+    #[serde(default)]
+    pub temperature_c: Option<u8>,
+    /// The part of the time in which encoders run, in per cent, where that is not all of it.
+    #[serde(default)]
+    pub share_percent: Option<u8>,
     /// Jobs that are not over.
     pub jobs_active: usize,
     /// Jobs that persons asked this agent for, by status.
@@ -67,8 +79,24 @@ pub struct PeerView {
     pub running: usize,
     /// Encodes at the same time.
     pub slots: u32,
-    /// Whether its person paused it.
+    /// Whether it takes no new work: its person paused it, it is outside its hours, or its machine is
+    /// needed.
     pub paused: bool,
+    /// Why its machine is needed by somebody else.
+    #[serde(default)]
+    pub waiting: Option<String>,
+    /// Load average of the last minute, where it tells.
+    #[serde(default)]
+    pub load: Option<f64>,
+    /// Threads of its processor.
+    #[serde(default)]
+    pub threads: Option<u32>,
+    /// Its processor's temperature in degrees Celsius, where it tells.
+    #[serde(default)]
+    pub temperature_c: Option<u8>,
+    /// The part of the time in which its encoders run, in per cent, where that is not all of it.
+    #[serde(default)]
+    pub share_percent: Option<u8>,
     /// How often something that it said or sent was refused since this agent started: wrong
     /// bytes, frames that are none, results of attempts that it never had.
     #[serde(default)]
@@ -118,7 +146,8 @@ pub struct HoldView {
     pub label: String,
     /// The attempt.
     pub attempt: String,
-    /// `queued`, `running` or `finished`: then its result is kept until the owner has it.
+    /// `queued`, `running`, `paused` while its worker's machine is needed, or `finished`: then its
+    /// result is kept until the owner has it.
     pub state: String,
 }
 
@@ -206,6 +235,9 @@ pub struct JobView {
     pub output: AnyPath,
     /// Name of the preset.
     pub preset: String,
+    /// Which of the agent's jobs go first: larger does; 0 is usual.
+    #[serde(default)]
+    pub priority: Priority,
     /// 0 to 1.
     pub progress: f64,
     /// Frames encoded so far.

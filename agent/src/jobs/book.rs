@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::index;
 use super::past::{self, Past};
-use super::{Entry, Phase, Planned, Request, Status, now_ms};
+use super::{Entry, Phase, Planned, Priority, Request, Status, now_ms};
 use crate::http::views::TaskView;
 use crate::news::News;
 use crate::room::Room;
@@ -151,6 +151,19 @@ impl JobBook {
         of.map(|request| request.id).collect()
     }
 
+    /// The priorities of those, and of the next that wait, at most so many: the first of them first.
+    pub fn urgencies(
+        &self,
+        lane: Lane,
+        limit: usize,
+    ) -> Result<(Vec<Priority>, Vec<Priority>), StoreError> {
+        let open = self.open_in(lane).into_iter();
+        let open = open.filter_map(|id| self.with(id, |entry| entry.request.priority)).collect();
+        let next = index::first(&self.kv, lane, limit)?.into_iter();
+        let next = next.map(|id| Ok(index::get(&self.kv, id)?.map(|of| of.priority)));
+        Ok((open, next.filter_map(Result::transpose).collect::<Result<_, StoreError>>()?))
+    }
+
     /// Requests, the newest first: those before one of them, of all or of one status.
     pub fn page(
         &self,
@@ -195,7 +208,7 @@ impl JobBook {
         Ok(())
     }
 
-    /// The next of a lane, at most so many, are open from now on.
+    /// The next of a lane, at most so many, are open from now on: the most urgent, and of those the oldest.
     pub async fn admit(&self, lane: Lane, seats: usize) -> Result<Vec<JobId>, StoreError> {
         let (mut batch, mut admitted) = (Batch::new(), Vec::new());
         for id in index::first(&self.kv, lane, seats)? {

@@ -6,6 +6,7 @@
 //! | `ByStatus` | status, id | pages of one status |
 //! | `ByEnd` | id backwards | people write the end of an id |
 //! | `Queue` | lane, id | what is not over: open, or waiting for its turn |
+//! | `Queue` | span, rank, id | what waits and is more or less urgent than usual |
 //! | `Counters` | `jobs`, status | how many there are |
 //!
 //! All of them change in the batch that changes the request.
@@ -16,11 +17,12 @@ use dmc_store::{Batch, Kv, StoreError, Table, decode, encode, schema_of};
 use uuid::Uuid;
 
 use super::past::Past;
-use super::{Phase, Request, Status};
+use super::{Phase, Priority, Request, Status};
 
-const SCHEMA: u16 = 4;
-/// The version before there were indexes: the same without the last two fields.
-const SCHEMA_BEFORE: u16 = 3;
+/// Each version has more fields at the end than the one before: see [`appended`].
+const SCHEMA: u16 = 5;
+/// The version before there were indexes.
+const SCHEMA_UNINDEXED: u16 = 3;
 const ID_BYTES: usize = 16;
 /// Requests that become durable together when an old store is read for the first time.
 const MIGRATED_AT_ONCE: usize = 500;
@@ -37,6 +39,10 @@ pub enum Lane {
     Away = 2,
 }
 
+/// Where those of a lane stand that are more urgent than usual, and those that are less: beside the others, so
+/// that the keys of older stores stay as they are.
+const SPANS: [(Lane, u8, u8); 2] = [(Lane::Here, 3, 4), (Lane::Away, 5, 6)];
+
 fn lane(request: &Request) -> Option<Lane> {
     match request.phase {
         _ if request.status.is_over() => None,
@@ -44,6 +50,19 @@ fn lane(request: &Request) -> Option<Lane> {
         Phase::Waiting => Some(Lane::Here),
         _ => Some(Lane::Open),
     }
+}
+
+/// Its place in the queue.
+fn place(request: &Request) -> Option<Vec<u8>> {
+    let (lane, id, priority) = (lane(request)?, request.id, request.priority);
+    let span = SPANS.iter().find(|(of, ..)| *of == lane && priority != Priority::NORMAL);
+    Some(match span {
+        None => with(lane as u8, id).to_vec(),
+        Some((_, above, below)) => {
+            let span = if priority > Priority::NORMAL { *above } else { *below };
+            [&[span, priority.rank()], id.0.as_bytes().as_slice()].concat()
+        }
+    })
 }
 
 fn with(first: u8, id: JobId) -> [u8; ID_BYTES + 1] {
@@ -87,10 +106,10 @@ pub(super) fn put(
         batch.put(Table::ByStatus, &with(new as u8, id), Vec::new());
         batch.add(Table::Counters, &counter(new), 1);
     }
-    let (old, new) = (before.and_then(lane), lane(after));
+    let (old, new) = (before.and_then(place), place(after));
     if old != new {
-        old.into_iter().for_each(|lane| batch.delete(Table::Queue, &with(lane as u8, id)));
-        new.into_iter().for_each(|lane| batch.put(Table::Queue, &with(lane as u8, id), Vec::new()));
+        old.into_iter().for_each(|place| batch.delete(Table::Queue, &place));
+        new.into_iter().for_each(|place| batch.put(Table::Queue, &place, Vec::new()));
     }
     Ok(())
 }
@@ -102,15 +121,15 @@ pub(super) fn delete(batch: &mut Batch, request: &Request) {
     batch.delete(Table::ByEnd, &backwards(id));
     batch.delete(Table::ByStatus, &with(status as u8, id));
     batch.add(Table::Counters, &counter(status), -1);
-    if let Some(lane) = lane(request) {
-        batch.delete(Table::Queue, &with(lane as u8, id));
+    if let Some(place) = place(request) {
+        batch.delete(Table::Queue, &place);
     }
 }
 
 /// A request.
 pub(super) fn get(kv: &Kv, id: JobId) -> Result<Option<Request>, StoreError> {
     let found = kv.get(Table::Requests, id.0.as_bytes())?;
-    found.map(|value| decode(SCHEMA, &value)).transpose()
+    found.map(read).transpose()
 }
 
 /// How many requests have this status.
@@ -118,10 +137,16 @@ pub(super) fn count(kv: &Kv, status: Status) -> Result<u64, StoreError> {
     Ok(u64::try_from(kv.number(Table::Counters, &counter(status))?).unwrap_or(0))
 }
 
-/// The first of a lane, in the order of time.
+/// The first of a lane: the most urgent, and of those the oldest.
 pub(super) fn first(kv: &Kv, lane: Lane, limit: usize) -> Result<Vec<JobId>, StoreError> {
-    let found = kv.scan(Table::Queue, &[lane as u8], None, limit)?;
-    Ok(found.iter().filter_map(|(key, _)| id_at_end(key)).collect())
+    let span = SPANS.iter().find(|(of, ..)| *of == lane);
+    let (above, below) = span.map(|(_, above, below)| (*above, *below)).unzip();
+    let mut ids = Vec::new();
+    for span in [above, Some(lane as u8), below].into_iter().flatten() {
+        let found = kv.scan(Table::Queue, &[span], None, limit.saturating_sub(ids.len()))?;
+        ids.extend(found.iter().filter_map(|(key, _)| id_at_end(key)));
+    }
+    Ok(ids)
 }
 
 /// All that are open.
@@ -230,10 +255,10 @@ pub(super) fn migrate(kv: &Kv) -> Result<usize, StoreError> {
     let (mut count, mut batch, mut waiting) = (0, Batch::new(), 0);
     for entry in kv.each(Table::Requests, &[]) {
         let (_, value) = entry?;
-        if schema_of(&value)? != SCHEMA_BEFORE {
+        if schema_of(&value)? != SCHEMA_UNINDEXED {
             continue; // a migration was cut short, or the version is told when it is read
         }
-        put(&mut batch, None, &read_before(value)?)?;
+        put(&mut batch, None, &read(value)?)?;
         (count, waiting) = (count + 1, waiting + 1);
         if waiting >= MIGRATED_AT_ONCE {
             kv.commit_blocking(std::mem::take(&mut batch))?;
@@ -245,14 +270,24 @@ pub(super) fn migrate(kv: &Kv) -> Result<usize, StoreError> {
     Ok(count)
 }
 
-/// The two new fields follow the old ones.
-fn read_before(mut value: Vec<u8>) -> Result<Request, StoreError> {
-    let new = (Status::InProgress, None::<Past>);
-    let new = codec::to_bytes(&new).map_err(|source| StoreError::Record {
-        action: "encode",
-        schema: SCHEMA,
-        source,
-    })?;
-    value.extend(new);
-    decode(SCHEMA_BEFORE, &value)
+/// What a version of the record has at its end that the one before had not, as it is where it was not said.
+fn appended(version: u16) -> Result<Vec<u8>, StoreError> {
+    let bytes = match version {
+        4 => codec::to_bytes(&(Status::InProgress, None::<Past>)),
+        5 => codec::to_bytes(&Priority::NORMAL),
+        _ => Ok(Vec::new()),
+    };
+    bytes.map_err(|source| StoreError::Record { action: "encode", schema: version, source })
+}
+
+/// A request of this version or an older one.
+fn read(mut value: Vec<u8>) -> Result<Request, StoreError> {
+    let found = schema_of(&value)?;
+    if (SCHEMA_UNINDEXED..SCHEMA).contains(&found) {
+        for version in found + 1..=SCHEMA {
+            value.extend(appended(version)?);
+        }
+        return decode(found, &value);
+    }
+    decode(SCHEMA, &value)
 }

@@ -2,12 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use dmc_protocol::id::AgentId;
+use dmc_protocol::id::{AgentId, AttemptId};
 use dmc_protocol::media::InputFormat;
 
 use super::bounds;
+use super::children::Children;
 use super::error::MediaError;
 use super::sandbox::{Files, Limits, Sandbox};
 
@@ -24,12 +26,22 @@ pub struct Program {
     pub(super) agent: Option<AgentId>,
     /// What it is confined by.
     pub(super) sandbox: Sandbox,
+    /// Where its runs are noted.
+    pub(super) children: Arc<Children>,
+    /// The attempt that it works for.
+    pub(super) attempt: Option<AttemptId>,
 }
 
 impl Program {
     /// The program in that file, not confined.
     pub fn at(path: impl Into<PathBuf>) -> Program {
-        Program { path: path.into(), agent: None, sandbox: Sandbox::default() }
+        Program {
+            path: path.into(),
+            agent: None,
+            sandbox: Sandbox::default(),
+            children: Arc::default(),
+            attempt: None,
+        }
     }
 
     /// Its file.
@@ -69,6 +81,23 @@ impl Tools {
         self.ffmpeg.agent = Some(agent);
         self.ffprobe.agent = Some(agent);
         self
+    }
+
+    /// The same; what runs is noted there.
+    #[must_use]
+    pub fn noted(mut self, children: &Arc<Children>) -> Tools {
+        self.ffmpeg.children = Arc::clone(children);
+        self.ffprobe.children = Arc::clone(children);
+        self
+    }
+
+    /// The same, for an attempt: what runs may be stopped while the machine is needed.
+    #[must_use]
+    pub fn working_for(&self, attempt: AttemptId) -> Tools {
+        let mut tools = self.clone();
+        tools.ffmpeg.attempt = Some(attempt);
+        tools.ffprobe.attempt = Some(attempt);
+        tools
     }
 
     /// The same, confined.

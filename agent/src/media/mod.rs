@@ -12,6 +12,7 @@ mod boxes;
 pub mod calibrate;
 mod call;
 pub mod capability;
+pub mod children;
 pub mod cut;
 pub mod error;
 mod ffprobe;

@@ -8,8 +8,11 @@ use tokio::process::Child;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::children::Running;
 use super::error::MediaError;
 use super::{leftovers, sandbox};
+
+use crate::machine;
 
 pub(crate) use super::call::{Args, Call, room_for};
 pub use super::call::{Program, Tools};
@@ -19,6 +22,8 @@ pub use super::work::{TaskOutput, run_task};
 const STDERR_BYTES_MAX: usize = 16 * 1024;
 /// How long a program may make no progress.
 const STALL: Duration = Duration::from_secs(300);
+/// How often it is looked whether a program that was stopped has gone on.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How far a running task is.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Progress {
@@ -126,26 +131,28 @@ async fn execute(
         return Err(MediaError::Cancelled);
     }
     tracing::debug!(step = call.step, command = %call.text(), "run");
-    let mut child = spawn(call)?;
+    let (mut child, running) = spawn(call)?;
     let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(call.failed("its output could not be read", b""));
     };
     let stderr = tokio::spawn(keep_tail(stderr));
     let started = Instant::now();
-    let mut moved = Instant::now();
+    let mut patience = Patience::begin(call.wall);
     let mut buffer = vec![0; 64 * 1024];
     let trouble = loop {
-        let deadline = (moved + STALL.min(call.wall)).min(started + call.wall);
         tokio::select! {
             biased;
             () = cancel.cancelled() => break Some(MediaError::Cancelled),
-            () = tokio::time::sleep_until(deadline) => {
-                break Some(call.failed("it made no progress for too long and was stopped", b""));
+            () = tokio::time::sleep(patience.left(&running)) => {
+                if patience.is_over(&running) {
+                    let why = "it made no progress for too long and was stopped";
+                    break Some(call.failed(why, b""));
+                }
             }
             read = stdout.read(&mut buffer) => match read {
                 Ok(0) => break None,
                 Ok(count) => match on_stdout(&buffer[..count]) {
-                    Flow::Progressed => moved = Instant::now(),
+                    Flow::Progressed => patience.moved(&running),
                     Flow::Idle => {}
                     Flow::TooMuch => break Some(call.failed("it printed too much", b"")),
                 },
@@ -162,7 +169,8 @@ async fn execute(
         }
         return Err(trouble);
     }
-    finish(call, child, stderr, started, cancel).await
+    patience.moved(&running);
+    finish(call, child, &running, stderr, patience, cancel).await
 }
 
 /// Says what the step took, for whoever looks for the time; the program has said all, and nobody
@@ -172,33 +180,32 @@ fn tell_cost(call: &Call<'_>, pid: Option<u32>, started: Instant) {
         return;
     }
     let wall_ms = started.elapsed().as_millis() as u64;
-    let cpu_ms = pid.and_then(|pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // proc_pid_stat(5): behind the name, utime and stime are the 12th and 13th word.
-        let (_, words) = stat.rsplit_once(')')?;
-        let ticks = words.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-        let ticks: u64 = ticks.collect::<Result<Vec<_>, _>>().ok()?.into_iter().sum();
-        Some(ticks * 1_000 / rustix::param::clock_ticks_per_second())
-    });
+    let ticks = pid.and_then(machine::ticks_of);
+    let cpu_ms = ticks.map(|ticks| ticks * 1_000 / rustix::param::clock_ticks_per_second());
     tracing::debug!(step = call.step, wall_ms, cpu_ms, "ran");
 }
 
 async fn finish(
     call: &Call<'_>,
     mut child: Child,
+    running: &Running,
     stderr: tokio::task::JoinHandle<Vec<u8>>,
-    started: Instant,
+    patience: Patience,
     cancel: &CancellationToken,
 ) -> Result<String, MediaError> {
-    let status = tokio::select! {
-        status = child.wait() => status,
-        () = cancel.cancelled() => {
-            stop(&mut child).await;
-            return Err(MediaError::Cancelled);
-        }
-        () = tokio::time::sleep_until((Instant::now() + STALL).min(started + call.wall)) => {
-            stop(&mut child).await;
-            return Err(call.failed("it did not end and was stopped", b""));
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            () = cancel.cancelled() => {
+                stop(&mut child).await;
+                return Err(MediaError::Cancelled);
+            }
+            () = tokio::time::sleep(patience.left(running)) => {
+                if patience.is_over(running) {
+                    stop(&mut child).await;
+                    return Err(call.failed("it did not end and was stopped", b""));
+                }
+            }
         }
     };
     let said = stderr.await.unwrap_or_default();
@@ -211,7 +218,7 @@ async fn finish(
 
 /// The program is confined before its first instruction where there is a sandbox, and as far as
 /// possible from outside where there is none.
-fn spawn(call: &Call<'_>) -> Result<Child, MediaError> {
+fn spawn(call: &Call<'_>) -> Result<(Child, Running), MediaError> {
     let program = call.program;
     let limits = call.limits();
     let mut command = program.sandbox.command(program.path(), &call.args.files, &limits);
@@ -233,7 +240,47 @@ fn spawn(call: &Call<'_>) -> Result<Child, MediaError> {
     if !program.sandbox.is_on() {
         sandbox::limit(&child, &limits);
     }
-    Ok(child)
+    let pid = child.id().unwrap_or_default();
+    let running = program.children.started(pid, call.step, program.attempt);
+    Ok((child, running))
+}
+
+/// How long a program may go on. The time in which it was stopped does not count.
+struct Patience {
+    wall: Duration,
+    started: Instant,
+    /// When it last got on, and how long it had been stopped by then.
+    moved: (Instant, Duration),
+}
+
+impl Patience {
+    fn begin(wall: Duration) -> Patience {
+        let now = Instant::now();
+        Patience { wall, started: now, moved: (now, Duration::ZERO) }
+    }
+
+    fn moved(&mut self, running: &Running) {
+        self.moved = (Instant::now(), running.stopped());
+    }
+
+    /// What is left of it, if the program is not stopped meanwhile.
+    fn rest(&self, running: &Running) -> Duration {
+        let stopped = running.stopped();
+        let (moved, stopped_then) = self.moved;
+        let quiet = moved.elapsed().saturating_sub(stopped.saturating_sub(stopped_then));
+        let all = self.started.elapsed().saturating_sub(stopped);
+        STALL.min(self.wall).saturating_sub(quiet).min(self.wall.saturating_sub(all))
+    }
+
+    /// When to look again.
+    fn left(&self, running: &Running) -> Duration {
+        let soon = if running.stopped().is_zero() { Duration::ZERO } else { LOOK_AGAIN };
+        self.rest(running).max(soon)
+    }
+
+    fn is_over(&self, running: &Running) -> bool {
+        self.rest(running).is_zero()
+    }
 }
 
 async fn stop(child: &mut Child) {

@@ -12,6 +12,8 @@ use super::Mesh;
 use super::jobs::{Lease, Task};
 use super::peers::Peer;
 
+/// What an attempt that is stopped at its worker is thought to take at least.
+const PAUSED_MS: u64 = 600_000;
 /// How long a task is thought to take where nothing of its kind was ever measured.
 const UNKNOWN_TASK_MS: u64 = 20_000;
 /// A link that was never measured: half of gigabit Ethernet, in bytes a second.
@@ -168,6 +170,8 @@ impl Mesh {
             (Some(since), _) => whole_ms.saturating_sub(now.since_ms(since)),
             (None, _) => whole_ms,
         };
+        // Nobody knows when the machine of one that is stopped will be free.
+        let left_ms = if lease.is_paused() { left_ms.max(PAUSED_MS) } else { left_ms };
         if quiet_ms > QUIET_MS { left_ms.max(quiet_ms) } else { left_ms }
     }
 

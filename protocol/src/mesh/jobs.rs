@@ -58,12 +58,19 @@ pub struct Lease {
     pub(super) begun: u32,
     /// When it was first heard to run.
     pub(super) started: Option<Time>,
+    /// Since when its worker's machine is needed by somebody else, and it is stopped.
+    pub(super) paused: Option<Time>,
 }
 
 impl Lease {
     pub(super) fn new(now: Time) -> Lease {
-        let (progress, farthest, started) = (None, None, None);
-        Lease { granted: now, progress, moved: now, farthest, begun: 0, started }
+        let (progress, farthest, started, paused) = (None, None, None, None);
+        Lease { granted: now, progress, moved: now, farthest, begun: 0, started, paused }
+    }
+
+    /// Whether it is stopped at its worker, whose machine somebody else needs.
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
     }
 
     /// How much of the task it has done, in parts of 1,000, by the most that it told of.
@@ -310,6 +317,15 @@ impl Mesh {
         self.jobs.all.insert(id, job);
         self.offer(now, id, out);
         self.join_if_complete(id, out);
+    }
+
+    pub(super) fn on_set_priority(&mut self, id: JobId, priority: i32, out: &mut Vec<Output>) {
+        if let Some(job) = self.jobs.all.get_mut(&id)
+            && job.record.priority != priority
+        {
+            job.record.priority = priority;
+            job.save(out);
+        }
     }
 
     pub(super) fn on_replan(

@@ -215,6 +215,7 @@ impl Mesh {
             return;
         }
         self.peers.entry(now, from).forgot = 0;
+        let paused_max_ms = self.config.paused_max_ms;
         let Some(task) = self.jobs.task_mut(id) else { return };
         if task.record.expired.remove(&attempt).is_some() {
             task.record.leases.insert(attempt, from);
@@ -224,6 +225,9 @@ impl Mesh {
         let frames_max = task.record.spec.frames().unwrap_or(u64::MAX / 8);
         let frames_max = frames_max.saturating_mul(4).saturating_add(PREROLL_FRAMES_MAX);
         let lease = task.leases.entry(attempt).or_insert(Lease::new(now));
+        let paused = matches!(state, HeldState::Paused(_));
+        let since = lease.paused.unwrap_or(now);
+        lease.paused = paused.then_some(since);
         match state {
             HeldState::Running(progress) => {
                 // Only more than ever before is progress.
@@ -234,6 +238,15 @@ impl Mesh {
                     let (frames, media_ms) = lease.farthest.unwrap_or_default();
                     let farthest = (progress.frames.max(frames), progress.media_ms.max(media_ms));
                     (lease.moved, lease.farthest) = (now, Some(farthest));
+                }
+                lease.progress = Some(progress);
+                lease.started = lease.started.or(Some(now));
+                out.push(Output::Changed(id.job));
+            }
+            // To be stopped for a while is no fault; its worker gives it back before this gets long.
+            HeldState::Paused(progress) => {
+                if now.since_ms(since) < paused_max_ms {
+                    lease.moved = now;
                 }
                 lease.progress = Some(progress);
                 lease.started = lease.started.or(Some(now));

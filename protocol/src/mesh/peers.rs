@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::condition::Condition;
 use crate::id::AgentId;
 use crate::media::{Encoder, MediaKind, WorkClass};
 use crate::message::{AgentInfo, Message};
@@ -167,7 +168,10 @@ fn matters(said: &AgentInfo, now: &AgentInfo) -> bool {
     let free = (said.free_disk_bytes, now.free_disk_bytes);
     let room = free.0 / 2 > free.1 || free.1 / 2 > free.0;
     let free_disk_bytes = free.0;
-    room || AgentInfo { speeds, uptime_s, free_disk_bytes, ..now.clone() } != *said
+    // Whether it yields matters; how warm it is may wait.
+    let Condition { yields, stopped, .. } = now.condition;
+    let condition = Condition { yields, stopped, ..said.condition };
+    room || AgentInfo { speeds, uptime_s, free_disk_bytes, condition, ..now.clone() } != *said
 }
 
 /// How far one sample may move a measured rate: to so many times, or this part of, what it was.
@@ -300,6 +304,15 @@ impl Mesh {
     pub(super) fn on_set_off_hours(&mut self, off_hours: bool, out: &mut Vec<Output>) {
         self.work.off_hours = off_hours;
         self.say_whether_it_rests(out);
+    }
+
+    /// Its person needs the machine, or not any more. `stopped`: what runs is stopped meanwhile.
+    pub(super) fn on_set_yielding(&mut self, yields: bool, stopped: bool, out: &mut Vec<Output>) {
+        (self.work.yields, self.work.stopped) = (yields, stopped);
+        self.say_whether_it_rests(out);
+        for owner in self.work.owners() {
+            self.reconcile_with(owner, out);
+        }
     }
 
     fn say_whether_it_rests(&mut self, out: &mut Vec<Output>) {

@@ -1,5 +1,6 @@
 //! Who gets what: the owner's choice of task and worker, and how far ahead pieces are cut.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{AgentId, JobId, TaskId};
@@ -77,11 +78,11 @@ pub(super) fn may_move_work(input: &Input) -> bool {
 impl Mesh {
     /// Grants what can be granted, and asks for pieces ahead of the grants.
     pub(super) fn place(&mut self, now: Time, out: &mut Vec<Output>) {
-        let mut active: Vec<(i32, JobId)> = self
+        let mut active: Vec<(Reverse<i32>, JobId)> = self
             .jobs
             .iter()
             .filter(|job| job.is_active())
-            .map(|job| (-job.record.priority, job.record.id))
+            .map(|job| (Reverse(job.record.priority), job.record.id))
             .collect();
         active.sort_unstable();
         for (_, id) in active {

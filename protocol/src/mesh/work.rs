@@ -1,6 +1,6 @@
 //! What this agent does for owners, itself included: offers it knows, attempts it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{AgentId, AttemptId, BlobRef, JobId, TaskId};
 use crate::media::{MediaKind, TaskInput, TaskSpec};
@@ -86,6 +86,10 @@ pub struct Work {
     pub(super) paused: bool,
     /// Whether it is outside the hours in which this agent works.
     pub(super) off_hours: bool,
+    /// Whether its person needs the machine.
+    pub(super) yields: bool,
+    /// Whether what runs is stopped meanwhile.
+    pub(super) stopped: bool,
     pub(super) stopping: bool,
     /// How long a stop waits, in milliseconds.
     pub(super) grace_ms: u64,
@@ -118,9 +122,26 @@ impl Work {
         self.off_hours
     }
 
-    /// Whether this agent takes no new work, by its person's word or by its hours.
+    /// Whether its person needs the machine.
+    pub fn is_yielding(&self) -> bool {
+        self.yields
+    }
+
+    /// Whether what runs is stopped, because the machine is needed.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Owners of attempts that are not finished.
+    pub(super) fn owners(&self) -> BTreeSet<AgentId> {
+        let unfinished = |held: &&Held| !matches!(held.stage, Stage::Done { .. });
+        self.held.values().filter(unfinished).map(|held| held.record.owner).collect()
+    }
+
+    /// Whether this agent takes no new work, by its person's word, by its hours or for the sake of
+    /// others who use the machine.
     pub(super) fn rests(&self) -> bool {
-        self.paused || self.off_hours
+        self.paused || self.off_hours || self.yields
     }
 
     /// Whether this agent does not bid to somebody because its disk is full.
@@ -184,6 +205,7 @@ impl Work {
             task: held.record.task,
             state: match held.stage {
                 Stage::Fetching | Stage::Ready => HeldState::Queued,
+                Stage::Running(progress) if self.stopped => HeldState::Paused(progress),
                 Stage::Running(progress) => HeldState::Running(progress),
                 Stage::Done { result, .. } => HeldState::Done(result),
             },
@@ -279,6 +301,9 @@ impl Mesh {
         if self.work.off_hours {
             return busy("outside its hours");
         }
+        if self.work.yields {
+            return busy("its person needs the machine");
+        }
         if self.work.stopping {
             return busy("stopping");
         }
@@ -355,7 +380,7 @@ impl Mesh {
     /// the oldest one.
     pub(super) fn schedule_work(&mut self, out: &mut Vec<Output>) {
         let slots = self.peers.slots_of(self.me) as usize;
-        while self.work.running() < slots && !self.work.stopping {
+        while self.work.running() < slots && !self.work.stopping && !self.work.yields {
             let turns = &self.work.turns;
             let ready = self.work.held.values_mut().filter(|held| held.stage == Stage::Ready);
             let turn = |held: &&mut Held| (turns.served(held.record.owner), held.order);
@@ -481,16 +506,39 @@ impl Mesh {
     /// This agent stops: other owners get attempts back that do not end within `grace_ms`. Its own
     /// stay queued and go on after the next start.
     pub(super) fn return_work(&mut self, grace_ms: u64, out: &mut Vec<Output>) {
-        let me = self.me;
+        let (me, stopped) = (self.me, self.work.stopped);
         let theirs = self.work.held.values().filter(|held| {
             let done = matches!(held.stage, Stage::Done { .. });
-            held.record.owner != me && !done && !held.ends_within(grace_ms)
+            let ends = !stopped && held.ends_within(grace_ms);
+            held.record.owner != me && !done && !ends
         });
-        let theirs: Vec<_> =
-            theirs.map(|held| (held.record.attempt, held.record.owner, held.record.task)).collect();
-        for (attempt, to, task) in theirs {
+        let theirs: Vec<_> = theirs.map(|held| held.record.attempt).collect();
+        self.return_these(theirs, "the agent stops", out);
+    }
+
+    /// The machine is needed for long: unfinished attempts go back. Those of its own jobs only where
+    /// somebody else may do them: they would but begin anew here.
+    pub(super) fn give_back(&mut self, out: &mut Vec<Output>) {
+        if !self.work.yields {
+            return; // it was free again before this was heard
+        }
+        let me = self.me;
+        let others = self.peers.iter().any(|(id, peer)| id != me && peer.is_usable());
+        let back = self.work.held.values().filter(|held| {
+            let done = matches!(held.stage, Stage::Done { .. });
+            !done && (held.record.owner != me || others)
+        });
+        let back = back.map(|held| held.record.attempt).collect();
+        self.return_these(back, "its person needs the machine", out);
+    }
+
+    /// Nobody is to blame.
+    fn return_these(&mut self, attempts: Vec<AttemptId>, why: &str, out: &mut Vec<Output>) {
+        for attempt in attempts {
+            let Some(held) = self.work.held.get(&attempt) else { continue };
+            let (to, task) = (held.record.owner, held.record.task);
             self.drop_held(attempt, out);
-            let failure = Failure::new(FailureKind::Busy, "the agent stops");
+            let failure = Failure::new(FailureKind::Busy, why);
             out.push(Output::Send { to, message: Message::Failed { attempt, task, failure } });
         }
     }

@@ -228,5 +228,6 @@ fn info(at: usize, inbox: bool) -> AgentInfo {
         custodian: true,
         inbox,
         on_battery: false,
+        condition: Default::default(),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use dmc_protocol::condition::{Condition, Yields};
 use dmc_protocol::config::SLOTS_MAX;
 use dmc_protocol::handover::{
     CustodyRecord, CustodyReport, CustodyState, HandedEnd, HandedJob, HandedRecord, HandedState,
@@ -247,6 +248,12 @@ pub fn info() -> impl Strategy<Value = AgentInfo> {
             custodian: paused,
             inbox: paused,
             on_battery: !paused,
+            condition: Condition {
+                load_x100: u32::try_from(instance).ok(),
+                stopped: paused,
+                yields: paused.then_some(Yields::Load),
+                ..Condition::default()
+            },
         },
     )
 }
@@ -255,6 +262,7 @@ pub fn held() -> impl Strategy<Value = HeldAttempt> {
     let state = prop_oneof![
         Just(HeldState::Queued),
         progress().prop_map(HeldState::Running),
+        progress().prop_map(HeldState::Paused),
         result().prop_map(HeldState::Done)
     ];
     (attempt(), task(), state).prop_map(|(attempt, task, state)| HeldAttempt {

@@ -46,6 +46,15 @@ impl World {
                 let delay = self.rng.within(span);
                 self.relief(delay, Event::Resume(at));
             }
+            Fault::Yield(at, span) => {
+                let stopped = self.rng.chance(50);
+                self.give(at, Input::SetYielding { yields: true, stopped });
+                let delay = self.rng.within(span);
+                if self.rng.chance(50) {
+                    self.relief(delay / 2, Event::GiveBack(at));
+                }
+                self.relief(delay, Event::Free(at));
+            }
             Fault::Cancel(at) => self.give(at, Input::CancelJob(fixture::job_id(at))),
             Fault::Retry(at) => self.retry(at),
             Fault::TakeBack(at) => self.give(at, Input::TakeBack(fixture::job_id(at))),
@@ -131,6 +140,19 @@ impl World {
         if paused || !listens {
             self.relief(RESUME_AGAIN_MS, Event::Resume(at));
         }
+    }
+
+    /// The agent sees that its machine is free.
+    pub(super) fn free(&mut self, at: usize) {
+        let agent = &self.agents[at];
+        let yields = agent.mesh.as_ref().is_some_and(|mesh| mesh.work().is_yielding());
+        if agent.dead || !yields {
+            return; // a start begins without
+        }
+        if agent.is_up() && !agent.deaf && agent.sleep.is_none() && agent.group.is_none() {
+            self.give(at, Input::SetYielding { yields: false, stopped: false });
+        }
+        self.relief(RESUME_AGAIN_MS, Event::Free(at));
     }
 
     /// The owner finds that pieces do not do.

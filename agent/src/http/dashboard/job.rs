@@ -10,7 +10,7 @@ use maud::{Markup, html};
 
 use super::super::problem::Problem;
 use super::super::views::{JobView, TaskView, WorkerView};
-use super::jobs::{actions, badge, bar};
+use super::jobs::{actions, badge, bar, priorities};
 use super::map::{self, Agents};
 use super::stills::read;
 use super::{Frame, View, part, region, stills, words};
@@ -52,6 +52,7 @@ fn content(job: &JobView, request: &Request) -> Markup {
     html! {
         span hidden data-live=(words::status(job)) {}
         div.job-head { (badge(job)) span.preset { (job.preset) } (actions(job)) }
+        @if !job.is_over() { (priorities(job)) }
         @if !job.is_over() { (bar(job)) }
         @if let Some(waiting) = &job.waiting { p.why { (waiting) } }
         (errors(job))

@@ -14,12 +14,13 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::super::problem::Problem;
+use super::super::urgency::{self, Urgency};
 use super::super::views::JobView;
 use super::super::{api, gather, undo};
 use super::{CHANGED, Frame, HX_TRIGGER, View, changed, part, region, words};
 use crate::http::page::Page;
 use crate::intake::Wish;
-use crate::jobs::Status;
+use crate::jobs::{Priority, Status};
 use crate::paths::AnyPath;
 use crate::runtime::Shared;
 
@@ -40,6 +41,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/jobs", get(show))
         .route("/ui/jobs", get(list).post(add))
         .route("/ui/jobs/{id}/cancel", post(cancel))
+        .route("/ui/jobs/{id}/priority", post(set_priority))
         .route("/ui/jobs/{id}/retry", post(retry))
         .route("/ui/jobs/{id}/take-back", post(take_back))
         .route("/ui/jobs/{id}/remove", post(remove))
@@ -158,6 +160,7 @@ fn row(job: &JobView, source_bytes: u64) -> Markup {
             div.job-head {
                 a.job-name href={ "jobs/" (job.id) } { (words::file_name(&job.input)) }
                 span.preset { (job.preset) }
+                (priority_mark(job))
                 (badge(job))
             }
             @if !job.is_over() { (bar(job)) }
@@ -173,6 +176,7 @@ fn row(job: &JobView, source_bytes: u64) -> Markup {
                     li { (sizes(job, source_bytes)) }
                     li { (words::moment(&job.created_at)) }
                 }
+                @if !job.is_over() { (first_button(job)) }
                 (actions(job))
             }
         }
@@ -182,6 +186,31 @@ fn row(job: &JobView, source_bytes: u64) -> Markup {
 /// The status as a mark.
 pub(super) fn badge(job: &JobView) -> Markup {
     html! { span.badge data-status=(job.status) data-phase=(job.phase) { (words::status(job)) } }
+}
+
+/// How urgent a job is, where that is not as usual.
+pub(super) fn priority_mark(job: &JobView) -> Markup {
+    html! {
+        @if job.priority != Priority::NORMAL {
+            span.badge.priority { "priority " (job.priority) }
+        }
+    }
+}
+
+/// Buttons that make a job go before or after others; the one that it has is pressed.
+pub(super) fn priorities(job: &JobView) -> Markup {
+    html! {
+        div.choice role="group" aria-label="Priority" {
+            @for word in ["low", "normal", "high"] {
+                button.quiet type="button" id={ "priority-" (word) } hx-swap="none"
+                    hx-post={ "ui/jobs/" (job.id) "/priority" } hx-disabled-elt="this"
+                    name="priority" value=(word)
+                    aria-pressed=(if job.priority.to_string() == word { "true" } else { "false" }) {
+                    (word)
+                }
+            }
+        }
+    }
 }
 
 /// How far a job is.
@@ -246,6 +275,18 @@ fn button(job: &JobView, what: &str, label: &str, ask: Option<&str>) -> Markup {
     }
 }
 
+/// One press puts a job before all that are as usual, and back.
+fn first_button(job: &JobView) -> Markup {
+    let urgent = job.priority > Priority::NORMAL;
+    let (label, word) = if urgent { ("Not first", "normal") } else { ("Do first", "high") };
+    let name = words::plain_name(&job.input);
+    html! {
+        button.quiet type="button" id={ "first-" (job.id) } hx-swap="none" hx-disabled-elt="this"
+            hx-post={ "ui/jobs/" (job.id) "/priority" } name="priority" value=(word)
+            aria-label={ (label) " " (name) } { (label) }
+    }
+}
+
 fn result_name(job: &JobView) -> String {
     words::plain_name(&job.output)
 }
@@ -273,6 +314,14 @@ fn add_forms(shared: &Shared) -> Markup {
                         }
                     }
                 }
+                div.field {
+                    label for="add-priority" { "Priority" }
+                    select #add-priority name="priority" {
+                        option value="high" { "high" }
+                        option value="normal" selected { "normal" }
+                        option value="low" { "low" }
+                    }
+                }
                 button #add-button type="submit" { "Add" }
             }
             // dmc.js sends the file.
@@ -297,6 +346,9 @@ struct NewJob {
     path: String,
     /// Name of the preset.
     preset: String,
+    /// Which jobs go first.
+    #[serde(default)]
+    priority: Priority,
 }
 
 async fn add(State(shared): Agent, Form(new): Form<NewJob>) -> Result<Response, Problem> {
@@ -318,6 +370,7 @@ async fn add(State(shared): Agent, Form(new): Form<NewJob>) -> Result<Response, 
         hand_over: false,
         deliver_to: None,
         deliver_as: None,
+        priority: new.priority,
     };
     let (_, Json(job)) = api::add_job(State(shared), Json(wish)).await?;
     let mut headers = HeaderMap::new();
@@ -336,6 +389,14 @@ async fn cancel(shared: Agent, id: Path<String>) -> Result<Response, Problem> {
 
 async fn retry(shared: Agent, id: Path<String>) -> Result<Response, Problem> {
     api::retry_job(shared, id).await.map(|_| changed())
+}
+
+async fn set_priority(
+    shared: Agent,
+    id: Path<String>,
+    Form(urgency): Form<Urgency>,
+) -> Result<Response, Problem> {
+    urgency::set(shared, id, Json(urgency)).await.map(|_| changed())
 }
 
 async fn take_back(shared: Agent, id: Path<String>) -> Result<Response, Problem> {

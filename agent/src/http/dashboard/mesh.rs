@@ -11,8 +11,10 @@ use maud::{Markup, html};
 
 use super::super::mesh::{MemberView, MeshView, view};
 use super::super::problem::Problem;
+use super::super::running::{self, RunningView};
 use super::super::views::{CapabilitiesView, PeerView, StatusView};
 use super::super::{api, gather};
+use super::conversions::{conversions, machine};
 use super::mesh_actions::{door_buttons, evict_button, forms, pause_button};
 use super::{Frame, View, part, region, words};
 use crate::jobs::Status;
@@ -73,6 +75,7 @@ async fn content(shared: &Arc<Shared>) -> Result<Markup, Problem> {
     let peers = gather::peers(shared).await.ok_or_else(api::stopping)?;
     let mesh = view(shared).await.ok_or_else(api::stopping)?;
     let doings = doings(shared).await?;
+    let running = running::gather(shared).await.ok_or_else(api::stopping)?;
     let connected = peers.iter().filter(|peer| peer.state == "connected").count() as u64;
     let none = Vec::new();
     let doing = |id: &String| doings.get(id).unwrap_or(&none);
@@ -80,7 +83,7 @@ async fn content(shared: &Arc<Shared>) -> Result<Markup, Problem> {
         span hidden data-live={ (words::many(connected, "agent", "agents")) " connected" } {}
         @for trouble in &status.trouble { p.alert role="alert" { (trouble) } }
         div.agents {
-            (own_card(shared, &status, doing(&status.id)))
+            (own_card(shared, &status, doing(&status.id), &running))
             @for peer in &peers { (peer_card(peer, &mesh, doing(&peer.id))) }
         }
         @if peers.is_empty() { (alone()) }
@@ -101,7 +104,12 @@ fn alone() -> Markup {
     }
 }
 
-fn own_card(shared: &Shared, status: &StatusView, doings: &[Doing]) -> Markup {
+fn own_card(
+    shared: &Shared,
+    status: &StatusView,
+    doings: &[Doing],
+    running: &[RunningView],
+) -> Markup {
     let info = shared.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let speed = info.speeds.iter().map(|(class, units)| (class.to_string(), *units as f64 / 1e6));
     let capabilities = CapabilitiesView {
@@ -118,7 +126,9 @@ fn own_card(shared: &Shared, status: &StatusView, doings: &[Doing]) -> Markup {
             }
             @if let Some(waiting) = &status.waiting { p.why { (waiting) } }
             (now(doings, &own_load(status)))
+            (conversions(running))
             ul.facts {
+                (machine(status.load, status.threads, status.temperature_c, status.share_percent))
                 li { (words::bytes(status.free_disk_bytes)) " free" }
                 li { "dmc " (status.version) }
             }
@@ -150,12 +160,18 @@ fn peer_card(peer: &PeerView, mesh: &MeshView, doings: &[Doing]) -> Markup {
                 span.badge data-state=(peer.state) { (state_word(&peer.state)) }
                 @if peer.paused { span.badge data-state="paused" { "paused" } }
             }
+            @if let Some(waiting) = peer.waiting.as_ref().filter(|_| peer.state != "gone") {
+                p.why { (waiting) }
+            }
             @if peer.state == "gone" {
                 p.now { "Away. What it had is done by others, and it may come back with what it did." }
             } @else {
                 (now(doings, &peer_load(peer)))
             }
             ul.facts {
+                @if peer.state != "gone" {
+                    (machine(peer.load, peer.threads, peer.temperature_c, peer.share_percent))
+                }
                 li { (words::bytes(peer.free_disk_bytes)) " free" }
                 @if let Some(member) = mesh.members.iter().find(|member| member.id == peer.id) {
                     li { (joined(member)) }

@@ -9,6 +9,7 @@
 
 mod assets;
 mod calls;
+mod conversions;
 mod job;
 mod jobs;
 mod login;

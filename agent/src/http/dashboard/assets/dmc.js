@@ -118,6 +118,7 @@
       const form = new FormData();
       form.append("client_id", "dashboard");
       form.append("conversion_type", preset);
+      form.append("priority", byId("add-priority").value);
       form.append("file", file, file.name);
       const request = new XMLHttpRequest();
       request.open("POST", "api/v1/item");

@@ -17,6 +17,16 @@ pub(super) const GROUPS: [Group; 5] = [
             ("prefer", "Encoders whose work it should get before other agents."),
             ("hours", "When it works, in local time. Empty: always."),
             ("calibrate", "Measures its speed when it starts and does not know it."),
+            (
+                "yield_load",
+                "The part of the processor, 0 to 1, from which others need it. 0: never.",
+            ),
+            ("yield_on_battery", "Takes no work while the machine runs on its battery."),
+            ("yield_how", "Work at hand meanwhile: pause stops it, finish ends it."),
+            ("yield_after_s", "For how long others must need the processor."),
+            ("yield_until_s", "For how long it must be free again."),
+            ("yield_give_back_min", "Minutes after which work at hand goes to other agents."),
+            ("cpu_share_percent", "The part of the time in which encoders run."),
             ("stop_grace_s", "How long running work gets when the agent stops."),
         ],
     },
@@ -70,7 +80,7 @@ pub(super) const GROUPS: [Group; 5] = [
     },
 ];
 
-pub(super) const MESH: [(&str, &str); 32] = [
+pub(super) const MESH: [(&str, &str); 33] = [
     ("heartbeat_ms", "How often it tells each peer that it lives."),
     ("heartbeat_busy_ms", "How often it tells how far its work is."),
     ("grant_grace_ms", "How long granted work may be missing in what its worker tells."),
@@ -80,6 +90,7 @@ pub(super) const MESH: [(&str, &str); 32] = [
     ("stall_ms", "Work without progress for so long is given to others."),
     ("unproven_grants_max", "Work for a peer that has delivered nothing yet."),
     ("fetch_tries_max", "Fetches of a result before that counts as a failure."),
+    ("paused_max_ms", "How long a peer may keep work stopped before that is no progress."),
     ("disk_full_pause_ms", "How long it takes no work after its disk was full."),
     ("offer_repeat_ms", "How often work that is left is offered again."),
     ("grants_ahead", "Work that a peer gets beyond its slots."),
