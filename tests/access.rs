@@ -318,3 +318,45 @@ fn other_machines_reach_it_encrypted_or_not_at_all() {
     let half = run(&mut command, LIMIT);
     assert!(half.code == Some(1) && half.stderr.contains("belong together"), "{half}");
 }
+
+#[test]
+fn over_tls_a_browser_stays_signed_in_when_the_agent_starts_anew() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::start_with(1, Meeting::Address, |_, agent| {
+        agent.env("DMC_API_HOSTS", format!("nas.home:{port}"));
+        agent.args(["--api", &format!("0.0.0.0:{port}")]);
+    });
+    let get = |bed: &Bed, jar: &str, home: &str, path: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"]);
+        curl.args(["-H", "Accept: text/html"]);
+        curl.arg("--cacert").arg(bed.data(0).join("api.certificate.pem"));
+        curl.args(["--resolve", &format!("nas.home:{port}:127.0.0.1")]);
+        curl.arg("-b").arg(dir.path().join(jar)).arg("-c").arg(dir.path().join(jar));
+        let asked = run(curl.arg(format!("{home}/{path}")), LIMIT);
+        assert!(asked.ok(), "{asked}");
+        asked.stdout
+    };
+    let link = |bed: &Bed| {
+        let link = bed.ask(0, &["dashboard"])["url"].as_str().unwrap().to_owned();
+        let (home, code) = link.split_once("/login").unwrap();
+        (home.to_owned(), format!("login{code}"))
+    };
+    let wide = format!("https://nas.home:{port}");
+    assert_eq!(get(&bed, "tls", &wide, &link(&bed).1), "303");
+    let (local, code) = link(&bed);
+    assert_eq!(get(&bed, "plain", &local, &code), "303");
+    assert_eq!(get(&bed, "tls", &wide, "jobs"), "200");
+    assert_eq!(get(&bed, "plain", &local, "jobs"), "200");
+    assert_eq!(get(&bed, "nobody", &wide, "jobs"), "303", "to the page for signing in");
+
+    bed.kill(0);
+    bed.start_again(0);
+    bed.wait_for_peers(0, 0);
+    assert_eq!(get(&bed, "tls", &wide, "jobs"), "200");
+    let (local, _) = link(&bed);
+    assert_eq!(get(&bed, "plain", &local, "jobs"), "303");
+    assert!(run(bed.dmc(0).args(["token", "revoke", "local"]), LIMIT).ok());
+    assert_eq!(get(&bed, "tls", &wide, "jobs"), "303");
+}

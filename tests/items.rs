@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -259,12 +261,12 @@ fn flood(api: &Api, length: Option<u64>) -> ((u16, String, String), u64, u64) {
         }
         sent
     });
-    let (uploads, most) = (api.bed.data(0).join("uploads"), std::sync::Mutex::new(0));
+    let (uploads, most) = (api.bed.data(0).join("uploads"), Mutex::new(0));
+    let over = AtomicBool::new(false);
     let answer = std::thread::scope(|scope| {
-        let over = std::sync::atomic::AtomicBool::new(false);
         let (over, most) = (&over, &most);
         scope.spawn(move || {
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 let mut most = most.lock().unwrap();
                 *most = bytes_below(&uploads).max(*most);
                 drop(most);
@@ -275,7 +277,7 @@ fn flood(api: &Api, length: Option<u64>) -> ((u16, String, String), u64, u64) {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         // What comes before the connection is cut is the answer.
         let _ = stream.read_to_end(&mut said);
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        over.store(true, Ordering::Relaxed);
         String::from_utf8_lossy(&said).into_owned()
     });
     drop(stream);
