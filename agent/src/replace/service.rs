@@ -255,7 +255,7 @@ pub fn settle_all(book: &UndoBook) -> Result<(), dmc_store::StoreError> {
         let (id, source) = (replaced.id, replaced.source.clone());
         match settle(book, replaced) {
             Ok(stage) => {
-                info!(job = %id, "the replacement of {} is {}", source.display(), stage.word())
+                info!(job = %id, "the replacement of {} is {}", source.display(), stage.word());
             }
             Err(e) => warn!(job = %id, "{}", chain(&e)),
         }
