@@ -27,6 +27,8 @@ pub enum Sighting {
     Found(AgentId, Vec<SocketAddr>, bool),
     /// Another agent has this one's identity: its data directory was copied.
     Twin(Vec<SocketAddr>),
+    /// The agent speaks another version of the protocol, as it wrote it.
+    OtherVersion(AgentId, String),
     /// The agent withdrew its service, or it was not seen for a long time. No signal that it is
     /// gone: mDNS is no liveness signal.
     Withdrawn(AgentId),
@@ -186,8 +188,7 @@ fn found(service: &ResolvedService, me: AgentId, run: &str) -> Option<Sighting> 
     }
     if version != WIRE_VERSION.to_string() {
         let version: String = version.chars().take(VERSION_CHARS_MAX).collect();
-        warn!(peer = %id.short(), "speaks version {version:?}, this agent {WIRE_VERSION}");
-        return None;
+        return Some(Sighting::OtherVersion(id, version));
     }
     let open = service.get_property_val_str("door") == Some("open");
     debug!(peer = %id.short(), ?addresses, "seen by mDNS");

@@ -24,6 +24,7 @@ pub mod paths;
 pub mod power;
 pub mod room;
 pub mod runtime;
+pub mod service;
 pub mod source;
 pub mod speeds;
 pub mod state;
