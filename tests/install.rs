@@ -1,8 +1,5 @@
 //! What makes dmc a service, without root: the definitions, the words to the service manager, the
 //! scripts of the tarball. With root, `make package-test` boots whole machines for it.
-#![cfg(test)]
-
-mod support;
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -10,9 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::bed::free_udp_port;
-use support::dmc::{binary, dmc};
-use support::process::{Running, run, signal};
+use crate::support::bed::free_udp_port;
+use crate::support::dmc::{binary, dmc};
+use crate::support::process::{Running, run, signal};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -94,7 +91,7 @@ fn lines_for_the_journal_carry_their_level_and_no_time() {
     while !text().contains("agent started") && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(support::process::end_tree(&mut child, LIMIT));
+    assert!(crate::support::process::end_tree(&mut child, LIMIT));
     let text = text();
     assert!(text.lines().any(|line| line.starts_with("<6>agent started")), "{text}");
     assert!(text.lines().all(|line| line.starts_with('<') && !line.contains("INFO")), "{text}");
@@ -156,7 +153,8 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         assert!(done.ok(), "{done}");
         let unit = dir.path().join("dmc-test.service");
         fs::write(&unit, &done.stdout).unwrap();
-        let verified = run(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit), LIMIT);
+        let verified =
+            run(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit), LIMIT);
         // It only warns, and also of the units that this machine brings.
         let about = format!("{}{}", verified.stdout, verified.stderr);
         let ours: Vec<&str> = about.lines().filter(|line| line.contains("dmc-test")).collect();

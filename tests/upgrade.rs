@@ -7,6 +7,7 @@
 //! never changed.
 #![cfg(test)]
 
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../protocol/tests/values/mod.rs"]
 mod values;
 
@@ -31,7 +32,11 @@ fn fixture(name: &str, version: u16) -> PathBuf {
 }
 
 /// Some values of every kind, always the same ones.
-fn of_each_kind<T>(strategy: impl Strategy<Value = T>, bytes: fn(&T) -> Vec<u8>, kind: fn(&T) -> String) -> Vec<Vec<u8>> {
+fn of_each_kind<T>(
+    strategy: impl Strategy<Value = T>,
+    bytes: fn(&T) -> Vec<u8>,
+    kind: fn(&T) -> String,
+) -> Vec<Vec<u8>> {
     let mut runner = TestRunner::deterministic();
     let mut taken: Vec<String> = Vec::new();
     let mut all = Vec::new();
@@ -86,9 +91,7 @@ fn read(path: &Path) -> Vec<Vec<u8>> {
 /// The files of all versions, each with its number; that of the present one must be there.
 fn all_of(name: &str, present: u16) -> Vec<(u16, Vec<Vec<u8>>)> {
     let (word, dir) = (format!("{name}-"), fixture(name, present));
-    let number = |path: &Path| {
-        path.file_name()?.to_str()?.strip_prefix(&word)?.parse::<u16>().ok()
-    };
+    let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix(&word)?.parse::<u16>().ok();
     let files = fs::read_dir(dir.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
     let found: Vec<_> = files.filter_map(|path| Some((number(&path)?, read(&path)))).collect();
     assert!(
@@ -101,10 +104,9 @@ fn all_of(name: &str, present: u16) -> Vec<(u16, Vec<Vec<u8>>)> {
 #[test]
 #[ignore = "it writes fixtures, when a version was raised"]
 fn write_fixtures() {
-    for (name, version, all) in [
-        ("wire", u16::from(WIRE_VERSION), messages()),
-        ("record", RECORD_SCHEMA, records()),
-    ] {
+    for (name, version, all) in
+        [("wire", u16::from(WIRE_VERSION), messages()), ("record", RECORD_SCHEMA, records())]
+    {
         if !fixture(name, version).exists() {
             write(name, version, &all);
         }
@@ -166,7 +168,9 @@ fn a_store_is_read_or_refused_by_its_number() {
 fn what_is_newer_is_refused_by_its_number() {
     let mut frame = codec::encode(&Message::Goodbye).unwrap();
     frame[0] += 1;
-    assert!(matches!(codec::decode(&frame), Err(CodecError::Version { theirs, .. }) if theirs == WIRE_VERSION + 1));
+    assert!(
+        matches!(codec::decode(&frame), Err(CodecError::Version { theirs, .. }) if theirs == WIRE_VERSION + 1)
+    );
     let mut record = records().remove(0);
     record[..2].copy_from_slice(&(RECORD_SCHEMA + 1).to_le_bytes());
     let words = decode::<Record>(RECORD_SCHEMA, &record).unwrap_err().to_string();

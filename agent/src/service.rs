@@ -32,8 +32,11 @@ mod tests {
 
     #[test]
     fn the_settings_that_come_with_it_are_the_defaults() {
-        let text: String =
-            CONFIG.lines().filter_map(|line| line.strip_prefix("#: ")).map(|l| format!("{l}\n")).collect();
+        let text: String = CONFIG
+            .lines()
+            .filter_map(|line| line.strip_prefix("#: "))
+            .map(|l| format!("{l}\n"))
+            .collect();
         let written: toml::Table = text.parse().unwrap();
         assert!(written.len() > 10, "{text}");
         let defaults = toml::Table::try_from(crate::config::Settings::default()).unwrap();

@@ -118,11 +118,7 @@ impl Client {
         let asked = client.request(Method::GET, "/status").send().await;
         match asked {
             Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
-                bail!(
-                    "the agent at {} refuses the token of {}",
-                    contact.api,
-                    dir.display()
-                )
+                bail!("the agent at {} refuses the token of {}", contact.api, dir.display())
             }
             Ok(answer) if answer.status().is_success() => Ok(Some(client)),
             // The file is left from an agent that was killed.

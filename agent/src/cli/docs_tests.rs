@@ -15,7 +15,8 @@ fn repo() -> &'static Path {
 /// README.md, CONTRIBUTING.md and docs/*.md, with what is in them.
 fn documents() -> Vec<(PathBuf, String)> {
     let docs = std::fs::read_dir(repo().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let mut all: Vec<PathBuf> = docs.filter(|path| path.extension() == Some("md".as_ref())).collect();
+    let mut all: Vec<PathBuf> =
+        docs.filter(|path| path.extension() == Some("md".as_ref())).collect();
     all.extend(["README.md", "CONTRIBUTING.md"].map(|name| repo().join(name)));
     all.retain(|path| path.exists());
     all.sort();
@@ -91,7 +92,9 @@ fn call(words: &[String]) -> Option<Vec<String>> {
                 rest = &rest[1..];
             }
             [first, ..] if first == "dmc" || first.ends_with("/bin/dmc") => {
-                return Some([&["dmc".to_owned()], &rest[1..]].concat());
+                let mut all = vec!["dmc".to_owned()];
+                all.extend_from_slice(&rest[1..]);
+                return Some(all);
             }
             _ => return None,
         }
@@ -104,7 +107,9 @@ fn check(place: Place, words: &[String]) -> Result<(), String> {
     let stands_for = |word: &String| word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(()),
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue if words.iter().any(stands_for) => Ok(()),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue if words.iter().any(stands_for) => {
+            Ok(())
+        }
         ErrorKind::MissingRequiredArgument
         | ErrorKind::MissingSubcommand
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -167,7 +172,8 @@ fn every_make_and_every_script_of_the_documents_is_there() {
 
 #[test]
 fn a_command_that_is_none_is_found() {
-    let text = "Use `dmc jobs show`.\n```\nsudo dmc convert --no-such 1 # x\ndmc peers --json | jq\n```\n";
+    let text =
+        "Use `dmc jobs show`.\n```\nsudo dmc convert --no-such 1 # x\ndmc peers --json | jq\n```\n";
     let found: Vec<_> = commands(text)
         .into_iter()
         .filter_map(|(place, words)| Some(check(place, &call(&words)?).is_ok()))

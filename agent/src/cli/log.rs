@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::os::linux::fs::MetadataExt;
+use std::os::unix::fs::MetadataExt;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -48,7 +48,7 @@ fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(file) = std::fs::metadata("/proc/self/fd/2") else { return false };
     // Redirected elsewhere, the variable stays.
-    stream == format!("{}:{}", file.st_dev(), file.st_ino())
+    stream == format!("{}:{}", file.dev(), file.ino())
 }
 
 /// Lines as `sd-daemon(3)` wants them: `<N>` is the level.

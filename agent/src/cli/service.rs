@@ -120,7 +120,10 @@ impl Places {
     /// The unit of a package, which is not ours to write or remove.
     fn packaged(&self) -> Option<PathBuf> {
         let places = ["/usr/lib/systemd/system", "/lib/systemd/system"];
-        places.iter().map(|dir| self.below(dir).join(format!("{NAME}.service"))).find(|p| p.exists())
+        places
+            .iter()
+            .map(|dir| self.below(dir).join(format!("{NAME}.service")))
+            .find(|p| p.exists())
     }
 }
 

@@ -174,9 +174,8 @@ pub fn serve(listeners: Listeners, shared: &Arc<Shared>) -> Result<SocketAddr, H
 fn tell_group(dir: &Path, contact: &str, token: &str) -> Result<(), HttpError> {
     for (name, text) in [(TOKEN_FILE, token), (ADDRESS_FILE, contact)] {
         let path = dir.join(name);
-        let done = write_private(&path, text.as_bytes()).and_then(|()| {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640))
-        });
+        let done = write_private(&path, text.as_bytes())
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)));
         done.map_err(|source| HttpError::Write { path, source })?;
     }
     Ok(())

@@ -102,7 +102,11 @@ mod tests {
         let unit = system(Path::new("/opt/my $dmc/50 % \"dmc\"")).unwrap();
         assert!(unit.contains("ExecStart=\"/opt/my $$dmc/50 %% \\\"dmc\\\"\" agent\n"), "{unit}");
         assert!(unit.starts_with(MARK) && unit.contains("Type=notify"));
-        assert!(user(Path::new("/usr/local/bin/dmc")).unwrap().contains("ExecStart=/usr/local/bin/dmc agent\n"));
+        assert!(
+            user(Path::new("/usr/local/bin/dmc"))
+                .unwrap()
+                .contains("ExecStart=/usr/local/bin/dmc agent\n")
+        );
     }
 
     #[test]

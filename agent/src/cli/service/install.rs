@@ -38,7 +38,9 @@ pub(super) fn print(options: &InstallArgs) -> anyhow::Result<End> {
 
 pub(super) fn run(options: &InstallArgs) -> anyhow::Result<End> {
     if !cfg!(target_os = "linux") {
-        bail!("here dmc only prints a definition, which nobody tested: `dmc service install --print`");
+        bail!(
+            "here dmc only prints a definition, which nobody tested: `dmc service install --print`"
+        );
     }
     let places = Places::of(options.user, options.root.as_ref())?;
     let (live, program) = (options.root.is_none(), program()?);

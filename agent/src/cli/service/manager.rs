@@ -20,7 +20,9 @@ pub(super) fn needs_root(what: &str) -> anyhow::Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    bail!("this needs root: `sudo dmc service {what}`; or `dmc service {what} --user`, for you alone")
+    bail!(
+        "this needs root: `sudo dmc service {what}`; or `dmc service {what} --user`, for you alone"
+    )
 }
 
 fn call(program: &str, words: &[&str]) -> anyhow::Result<Output> {

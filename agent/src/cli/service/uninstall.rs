@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use dmc_agent::config;
@@ -64,7 +64,7 @@ fn remove_ours(path: &Path) -> anyhow::Result<bool> {
 
 /// State and settings. The user stays: results that it made belong to it.
 fn purge(user: bool, places: &Places) -> anyhow::Result<()> {
-    let gone = if user {
+    let gone: Vec<PathBuf> = if user {
         let settings = config::default_file();
         let settings = settings.as_deref().and_then(Path::parent).map(Path::to_owned);
         settings.into_iter().chain([config::default_data_dir()?]).collect()
