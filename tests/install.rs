@@ -191,7 +191,7 @@ fn the_tarball_is_installed_for_a_user_and_taken_away() {
     let dir = tempfile::tempdir().unwrap();
     let package = |name: &str| {
         let mut command = Command::new(repo().join("agent/packaging/package.sh"));
-        command.arg(name).arg(dir.path()).env("DMC_BIN", binary());
+        command.arg(name).arg(dir.path()).env("DMC_BIN", binary()).env("DMC_PACKAGE_LEVEL", "1");
         let done = run(&mut command, Duration::from_secs(300));
         assert!(done.ok(), "{done}");
         done.stdout.trim().to_owned()

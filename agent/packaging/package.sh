@@ -2,6 +2,7 @@
 # Makes a package of the program: package.sh deb|tarball [DIRECTORY]
 #   DMC_BIN=FILE           this program instead of a new release build
 #   DMC_PACKAGE_VERSION=V  this version instead of the workspace's
+#   DMC_PACKAGE_LEVEL=1    packed in a hurry, for tests
 # Needs nothing beside the program but what every Debian has; both packages hold the same files.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,6 +23,7 @@ if [ -z "${DMC_BIN:-}" ]; then
 fi
 [ -x "$DMC_BIN" ] || die "$DMC_BIN is no program"
 version=${DMC_PACKAGE_VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' "$repo/Cargo.toml" | head -1)}
+level=${DMC_PACKAGE_LEVEL:-9}
 # Files of the same commit make the same package.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$repo" log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
@@ -29,6 +31,7 @@ export SOURCE_DATE_EPOCH
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 umask 022
+chmod 755 "$tree"
 mkdir -p "$out"
 
 # stage PREFIX: the program and what belongs to it.
@@ -69,7 +72,7 @@ make_deb() {
   chmod 644 "$tree"/DEBIAN/{control,conffiles,md5sums}
   settle
   local file=$out/dmc_${version}_$arch.deb
-  dpkg-deb --root-owner-group -Zxz --build "$tree" "$file" >&2
+  dpkg-deb --root-owner-group -Zxz "-z$level" --build "$tree" "$file" >&2
   echo "$file"
 }
 
@@ -80,7 +83,7 @@ make_tarball() {
   install -m755 "$here/install.sh" "$here/uninstall.sh" -t "$tree/$name"
   settle
   local file=$out/$name.tar.xz
-  tar -C "$tree" --sort=name --owner=0 --group=0 --numeric-owner -cJf "$file" "$name"
+  tar -C "$tree" --sort=name --owner=0 --group=0 --numeric-owner -c "$name" | xz "-$level" -T0 >"$file"
   echo "$file"
 }
 

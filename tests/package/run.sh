@@ -114,6 +114,7 @@ mkdir -p "$work/packages"
 [ -e "$tree/usr/bin/ffmpeg" ] || make_tree
 
 step "packages"
+export DMC_PACKAGE_LEVEL=1
 first=$("$repo/agent/packaging/package.sh" deb "$work/packages")
 second=$(DMC_PACKAGE_VERSION=99.0 "$repo/agent/packaging/package.sh" deb "$work/packages")
 tarball=$("$repo/agent/packaging/package.sh" tarball "$work/packages")
