@@ -225,3 +225,21 @@ fn property(string: &[u8]) -> TxtProperty {
         None => String::from_utf8_lossy(string).as_ref().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_of_another_version_is_seen_as_one() {
+        let (me, other) = (AgentId([1; 32]), AgentId([2; 32]));
+        let ips = ["192.168.7.20".parse().unwrap()];
+        let sees = |version: String| {
+            let strings = [format!("id={other}"), format!("version={version}")];
+            announced(&strings.map(String::into_bytes), &ips, 7341, me)
+        };
+        let newer = (WIRE_VERSION + 1).to_string();
+        assert_eq!(sees(newer.clone()), Some(Sighting::OtherVersion(other, newer)));
+        assert!(matches!(sees(WIRE_VERSION.to_string()), Some(Sighting::Found(..))));
+    }
+}
