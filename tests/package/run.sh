@@ -39,7 +39,7 @@ fail() {
   echo "FAILED: $*" >&2
   for host in "${hosts[@]}"; do
     echo "-- journal of $host" >&2
-    on "$host" journalctl -u dmc --no-pager -n 30 >&2 || true
+    [ -z "${leader[$host]:-}" ] || on "$host" journalctl -u dmc --no-pager -n 30 >&2 || true
   done
   exit 1
 }
@@ -81,19 +81,21 @@ boot_host() {
   mkdir -p "$at"/{upper,work,root}
   mount -t overlay overlay -o "lowerdir=$tree,upperdir=$at/upper,workdir=$at/work" "$at/root"
   rm -f "$at/root/etc/machine-id"
+  echo "$host" >"$at/root/etc/hostname"
   ip netns add "$id-$host"
-  ip -n "$id-lan" link add "v$number" type veth peer name eth0 netns "$id-$host"
-  ip -n "$id-lan" link set "v$number" master br up
+  ip -n "$id-lan" link add name "v$number" type veth peer name eth0 netns "$id-$host"
+  ip -n "$id-lan" link set "v$number" master lan0 up
   ip -n "$id-$host" address add "10.77.0.$number/24" dev eth0
   ip -n "$id-$host" link set eth0 up
   ip -n "$id-$host" link set lo up
   systemd-nspawn --quiet --boot --directory "$at/root" --hostname "$host" --machine "$id-$host" \
+    --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" \
     --network-namespace-path "/run/netns/$id-$host" --register=no --keep-unit \
     --bind-ro "$work/packages:/packages" --console=pipe </dev/null >"$at/console" 2>&1 &
   boot[$host]=$!
   until_true 20 "$host boots" pgrep -P "${boot[$host]}"
   leader[$host]=$(pgrep -P "${boot[$host]}" | head -1)
-  until_true 60 "$host is up" on "$host" systemctl is-system-running --wait || true
+  until_true 60 "$host is up" on "$host" systemctl is-active multi-user.target
 }
 
 is_active() { on "$1" systemctl is-active --quiet dmc; }
@@ -122,8 +124,8 @@ ls -l "$work/packages"
 
 step "two machines boot"
 ip netns add "$id-lan"
-ip -n "$id-lan" link add br type bridge
-ip -n "$id-lan" link set br up
+ip -n "$id-lan" link add name lan0 type bridge
+ip -n "$id-lan" link set lan0 up
 boot_host nas 1
 boot_host desk 2
 
@@ -137,7 +139,6 @@ done
 echo "installed on both after $((SECONDS - started)) s"
 [ "$(property nas User)" = dmc ] || fail "it runs as dmc"
 [ "$(property nas Type)" = notify ] || fail "it says when it is ready"
-on nas systemctl status dmc --no-pager -n 0
 on nas journalctl -u dmc -o cat --no-pager | grep -q 'ffmpeg is confined: ' ||
   fail "ffmpeg is confined inside the service"
 on nas journalctl -u dmc -p info -o cat --no-pager | grep -q 'agent started' ||
