@@ -53,6 +53,7 @@ deb tarball:
 # Needs debootstrap and systemd-nspawn, and Debian's packages the first time.
 package-test:
 	tests/package/run.sh
+	tests/package/container.sh
 
 # Dependencies: licences, known faults, sources; and those that nothing uses.
 deny:
