@@ -2,6 +2,8 @@
 # make test    installs what the tests need, builds, runs every test (DMC_CORPUS=DIR adds films)
 # make sim     the simulated mesh under many seeds (SEEDS=0..100)
 # make lint    formatting and clippy
+# make deb     a package for Debian and Ubuntu; make tarball: for every Linux (DMC_BIN=program)
+# make package-test   installs both on two machines that it boots (root, some minutes)
 # make bench   dmc against plain ffmpeg, and two agents against one (FILE=film RUNS=n)
 
 SHELL := /bin/bash
@@ -12,7 +14,7 @@ TOOLS := ffmpeg:ffmpeg unshare:util-linux ip:iproute2 nft:nftables \
          fc-list:fontconfig python3:python3 mkfs.ext4:e2fsprogs cc:gcc
 FONT  := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
-.PHONY: demo test sim lint bench tools servers nextest clean-test-files
+.PHONY: demo test sim lint bench deb tarball package-test doc deny tools servers nextest clean-test-files
 
 demo:
 	examples/demo.sh
@@ -44,6 +46,22 @@ lint:
 bench: tools
 	tests/bench/one_machine.sh
 	tests/bench/two_agents.sh
+
+deb tarball:
+	agent/packaging/package.sh $@
+
+# Needs debootstrap and systemd-nspawn, and Debian's packages the first time.
+package-test:
+	tests/package/run.sh
+	tests/package/container.sh
+
+# Dependencies: licences, known faults, sources; and those that nothing uses.
+deny:
+	$(CARGO) deny check
+	$(CARGO) machete
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --workspace
 
 # Installs only what is missing, so a machine that has everything needs no root and no network.
 tools:

@@ -17,6 +17,8 @@ mod comparator;
 #[cfg(test)]
 mod fidelity;
 #[cfg(test)]
+mod install;
+#[cfg(test)]
 mod items;
 #[cfg(test)]
 mod manners;

@@ -27,6 +27,8 @@ pub enum Sighting {
     Found(AgentId, Vec<SocketAddr>, bool),
     /// Another agent has this one's identity: its data directory was copied.
     Twin(Vec<SocketAddr>),
+    /// The agent speaks another version of the protocol, as it wrote it.
+    OtherVersion(AgentId, String),
     /// The agent withdrew its service, or it was not seen for a long time. No signal that it is
     /// gone: mDNS is no liveness signal.
     Withdrawn(AgentId),
@@ -186,8 +188,7 @@ fn found(service: &ResolvedService, me: AgentId, run: &str) -> Option<Sighting> 
     }
     if version != WIRE_VERSION.to_string() {
         let version: String = version.chars().take(VERSION_CHARS_MAX).collect();
-        warn!(peer = %id.short(), "speaks version {version:?}, this agent {WIRE_VERSION}");
-        return None;
+        return Some(Sighting::OtherVersion(id, version));
     }
     let open = service.get_property_val_str("door") == Some("open");
     debug!(peer = %id.short(), ?addresses, "seen by mDNS");
@@ -222,5 +223,23 @@ fn property(string: &[u8]) -> TxtProperty {
     match string.iter().position(|byte| *byte == b'=') {
         Some(at) => (String::from_utf8_lossy(&string[..at]), &string[at + 1..]).into(),
         None => String::from_utf8_lossy(string).as_ref().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_of_another_version_is_seen_as_one() {
+        let (me, other) = (AgentId([1; 32]), AgentId([2; 32]));
+        let ips = ["192.168.7.20".parse().unwrap()];
+        let sees = |version: String| {
+            let strings = [format!("id={other}"), format!("version={version}")];
+            announced(&strings.map(String::into_bytes), &ips, 7341, me)
+        };
+        let newer = (WIRE_VERSION + 1).to_string();
+        assert_eq!(sees(newer.clone()), Some(Sighting::OtherVersion(other, newer)));
+        assert!(matches!(sees(WIRE_VERSION.to_string()), Some(Sighting::Found(..))));
     }
 }

@@ -20,7 +20,7 @@ pub fn announced(
 ) -> Option<(AgentId, Vec<SocketAddr>)> {
     match discovery::announced(strings, ips, port, me)? {
         Sighting::Found(id, addresses, _) => Some((id, addresses)),
-        Sighting::Twin(_) | Sighting::Withdrawn(_) => None,
+        Sighting::Twin(_) | Sighting::Withdrawn(_) | Sighting::OtherVersion(..) => None,
     }
 }
 

@@ -27,6 +27,7 @@ pub mod power;
 pub mod replace;
 pub mod room;
 pub mod runtime;
+pub mod service;
 pub mod source;
 pub mod speeds;
 pub mod state;

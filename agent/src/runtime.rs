@@ -34,7 +34,8 @@ use crate::net::{Net, NetEvent};
 use crate::news::News;
 use crate::replace::book::UndoBook;
 use crate::room::Room;
-pub use membership::Asked;
+use crate::service::notify::Pulse;
+pub use membership::{Asked, version_text};
 use stopping::Stopping;
 
 use crate::{custody, owner, source, state, worker};
@@ -89,6 +90,8 @@ pub struct Shared {
     pub members: Arc<Members>,
     /// Another agent with this one's identity was seen, there.
     pub twin: Mutex<Option<String>>,
+    /// Agents that speak another version of the protocol, and which.
+    pub versions: Mutex<BTreeMap<AgentId, String>>,
     /// What came of asking strangers to join.
     pub asked: broadcast::Sender<Asked>,
     /// ffmpeg, when there is one.
@@ -163,7 +166,9 @@ impl Shared {
     /// Discovery saw a peer, or saw it go.
     async fn seen(&self, sighting: Sighting) {
         match sighting {
+            Sighting::OtherVersion(peer, theirs) => self.note_version(peer, theirs),
             Sighting::Found(peer, addresses, open) => {
+                self.forget_version(peer);
                 self.met(peer, addresses.iter().copied());
                 self.members.saw(peer, open);
                 if self.members.may_dial(peer) {
@@ -206,6 +211,7 @@ pub struct Runtime {
     stop_asked: Option<Stop>,
     stopping: Option<Stopping>,
     door_was_open: bool,
+    pulse: Pulse,
 }
 
 /// Answered when everything is flushed.
@@ -269,6 +275,7 @@ impl Runtime {
             net: parts.net,
             members: parts.members,
             twin: Mutex::default(),
+            versions: Mutex::default(),
             asked: broadcast::channel(ASKED).0,
             tools: parts.tools,
             children: parts.children,
@@ -300,6 +307,7 @@ impl Runtime {
             stop_asked: None,
             stopping: None,
             door_was_open: false,
+            pulse: Pulse::from_environment(),
         };
         (runtime, shared)
     }
@@ -332,6 +340,7 @@ impl Runtime {
         let (mut swept, mut doors) = (Instant::now(), Instant::now());
         self.tick_door().await;
         loop {
+            self.pulse.beat();
             let mut outputs = Vec::new();
             let first = match self.deferred.pop_front() {
                 Some(event) => Some(event),
@@ -445,7 +454,13 @@ impl Runtime {
             }
             // What waited in the queue when its sender was evicted.
             NetEvent::Message(from, _) if !self.shared.members.gate().admits(from) => return,
-            NetEvent::Message(from, message) => Input::Received { from, message },
+            NetEvent::Message(from, message) => {
+                self.shared.forget_version(from);
+                Input::Received { from, message }
+            }
+            NetEvent::OtherVersion(peer, theirs) => {
+                return self.shared.note_version(peer, theirs.to_string());
+            }
             NetEvent::Twin(addr) => return self.shared.note_twin(addr),
             NetEvent::Asked(peer, code, outcome) => {
                 return membership::asked(&self.shared, peer, code, outcome);

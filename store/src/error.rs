@@ -93,7 +93,7 @@ pub enum StoreError {
         bytes: usize,
     },
     /// A record was written with another schema.
-    #[error("a record has schema {found}, this dmc reads {known}. {}", if found > known { "Install the newer version" } else { "It cannot be converted" })]
+    #[error("a record has schema {found}, this dmc reads {known}. {}", if found > known { "Install the newer version" } else { "It cannot be converted: let the version that wrote it finish or cancel its jobs, or move the data directory away to begin anew (results are not in it)" })]
     RecordSchema {
         /// Schema version found.
         found: u16,

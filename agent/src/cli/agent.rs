@@ -1,12 +1,19 @@
 //! `dmc agent`.
 
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
 use dmc_agent::agent::{self, Running};
 use dmc_agent::config::Settings;
+use dmc_agent::service::notify;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::AgentArgs;
 use super::client::Place;
 use super::{End, show};
+
+/// Between two looks whether it listens already.
+const LISTEN_LOOK: Duration = Duration::from_millis(20);
 
 /// The command line wins over the file and the environment.
 pub(crate) fn settings(place: &Place, options: AgentArgs) -> anyhow::Result<Settings> {
@@ -40,6 +47,7 @@ pub(crate) async fn run(place: &Place, options: AgentArgs) -> anyhow::Result<End
         let api = running.api.to_string();
         show::json(&serde_json::json!({ "id": running.shared.me, "api": api }));
     }
+    tell_ready(&running);
     let why = tokio::select! {
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
@@ -48,11 +56,31 @@ pub(crate) async fn run(place: &Place, options: AgentArgs) -> anyhow::Result<End
     match why {
         None => {
             tracing::info!("stopping; once more to stop at once");
+            notify::stopping();
             stop(running).await?;
             Ok(End::Done)
         }
         Some(why) => anyhow::bail!("the agent ended: {why}"),
     }
+}
+
+/// The service manager hears that the agent is there when peers can reach it as well: an agent that
+/// cannot listen is then started again, instead of being up for nobody.
+fn tell_ready(running: &Running) {
+    let (shared, api) = (Arc::clone(&running.shared), running.api);
+    tokio::spawn(async move {
+        let port = loop {
+            let first = {
+                let listening = shared.listening.lock().unwrap_or_else(PoisonError::into_inner);
+                listening.first().map(std::net::SocketAddr::port)
+            };
+            match first {
+                Some(port) => break port,
+                None => tokio::time::sleep(LISTEN_LOOK).await,
+            }
+        };
+        notify::ready(&format!("peers at port {port}, API at {api}"));
+    });
 }
 
 /// Stops gracefully; a second signal ends at once.

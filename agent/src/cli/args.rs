@@ -9,6 +9,8 @@ use dmc_agent::http::access::Scope;
 use dmc_agent::jobs::{Priority, Status};
 use dmc_protocol::media::{Codec, Container, EncoderSpeed};
 
+use super::service::ServiceCommand;
+
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Colour {
@@ -114,6 +116,17 @@ pub(crate) enum Command {
         /// The shell.
         #[arg(value_enum)]
         shell: clap_complete::Shell,
+    },
+    /// Run an agent in the background, from the start of the machine.
+    Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
+    /// Write manual pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        dir: PathBuf,
     },
     /// Show the settings in force.
     Config {

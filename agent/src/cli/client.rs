@@ -1,6 +1,6 @@
 //! How the command line speaks with an agent: this machine's, or another one's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use dmc_agent::config::{self, Settings};
 use dmc_agent::http;
 use dmc_agent::http::Problem;
 use dmc_agent::http::views::StatusView;
+use dmc_agent::service::{NAME, RUNTIME_DIR};
 use dmc_agent::tls::{self, Trust};
 use indicatif::MultiProgress;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
@@ -30,6 +31,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What the global options say.
 pub(crate) struct Place {
     pub data_dir: PathBuf,
+    /// Nobody named another one: the agent of the machine's service is meant, too.
+    pub is_usual: bool,
     pub config: Option<PathBuf>,
     pub json: bool,
     /// The agent on another machine that is meant.
@@ -54,6 +57,8 @@ pub(crate) struct Client {
     token: Mutex<String>,
     pub(crate) json: bool,
     pub(crate) remote: Option<Remote>,
+    /// It runs as the machine's service, as another user and with few directories.
+    pub(crate) is_service: bool,
     /// What is drawn on the terminal now; lines are printed above it.
     drawn: Mutex<Option<MultiProgress>>,
 }
@@ -66,6 +71,7 @@ impl Client {
             token: Mutex::new(token),
             json: place.json,
             remote: place.remote.clone(),
+            is_service: false,
             drawn: Mutex::default(),
         }
     }
@@ -77,22 +83,42 @@ impl Client {
             client.greet().await?;
             return Ok(Some(client));
         }
-        let Some((contact, token)) = http::contact(&place.data_dir) else { return Ok(None) };
+        if let Some(client) = Client::of_directory(place, &place.data_dir, false).await? {
+            return Ok(Some(client));
+        }
+        let service = Path::new(RUNTIME_DIR);
+        if !place.is_usual || !service.exists() {
+            return Ok(None);
+        }
+        if std::fs::read_dir(service).is_err() {
+            show::note(&format!(
+                "the agent of this machine's service is for members of the group {NAME}: `sudo \
+                 usermod -aG {NAME} $USER`, then log in again"
+            ));
+            return Ok(None);
+        }
+        Client::of_directory(place, service, true).await
+    }
+
+    /// The agent whose address and token are in a directory.
+    async fn of_directory(
+        place: &Place,
+        dir: &Path,
+        is_service: bool,
+    ) -> anyhow::Result<Option<Client>> {
+        let Some((contact, token)) = http::contact(dir) else { return Ok(None) };
         let http = tls::client(Trust::Nobody, Vec::new())
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()
             // The agent sends nobody elsewhere; whatever does is no agent.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        let client = Client::new(http, &format!("http://{}", contact.api), token, place);
+        let mut client = Client::new(http, &format!("http://{}", contact.api), token, place);
+        client.is_service = is_service;
         let asked = client.request(Method::GET, "/status").send().await;
         match asked {
             Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
-                bail!(
-                    "the agent at {} refuses the token of {}",
-                    contact.api,
-                    place.data_dir.display()
-                )
+                bail!("the agent at {} refuses the token of {}", contact.api, dir.display())
             }
             Ok(answer) if answer.status().is_success() => Ok(Some(client)),
             // The file is left from an agent that was killed.

@@ -126,11 +126,26 @@ async fn convert(
                     show::json(&json!({ "event": "refused", "input": input, "error": error }));
                 }
                 show::error(&format!("dmc: {e:#}"));
+                if client.is_service {
+                    advise_service(&wish.input.0);
+                }
             }
         }
     }
     let end = if detach { End::Done } else { watch(client, &ids, stays).await? };
     Ok(if failed && matches!(end, End::Done) { End::Failed } else { end })
+}
+
+/// A file that is plainly there, and that the service refuses, may be one that it cannot see.
+fn advise_service(input: &Path) {
+    let folder = input.parent().unwrap_or(input);
+    if input.exists() {
+        show::note(&format!(
+            "the agent is this machine's service: it sees only its media folders, as the user that it \
+             runs as. `sudo dmc service install --media '{}'` adds this one",
+            show::clean(&folder.display().to_string())
+        ));
+    }
 }
 
 async fn watch(client: &Client, ids: &[String], stays: bool) -> anyhow::Result<End> {

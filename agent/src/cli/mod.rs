@@ -4,27 +4,30 @@ mod agent;
 mod args;
 mod client;
 mod convert;
+#[cfg(test)]
+mod docs_tests;
 mod doctor;
 mod download;
 mod fetch;
 mod jobs;
+mod log;
+mod man;
 mod mesh;
 mod peers;
 mod presets;
 mod progress;
 mod remote;
 mod remote_convert;
+mod service;
 mod show;
 mod tokens;
 mod undo;
 mod upload;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command, ConfigCommand};
 use client::Client;
@@ -48,7 +51,7 @@ pub(crate) struct Usage(pub String);
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json;
-    start_log(&cli);
+    log::start(&cli);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(e) => return say_error(&anyhow::Error::new(e).context("cannot start"), json),
@@ -73,33 +76,6 @@ fn say_error(error: &anyhow::Error, json: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn start_log(cli: &Cli) {
-    let is_agent = matches!(cli.command, Command::Agent(_));
-    let level = match (cli.quiet, cli.verbose, is_agent) {
-        (true, _, _) => "error",
-        (_, 0, true) => "info",
-        (_, 0, false) => "error",
-        (_, 1, _) => "debug",
-        _ => "trace",
-    };
-    // The libraries speak only when something is wrong or everything is wanted.
-    let libraries = if cli.verbose > 2 { "debug" } else { "error" };
-    let filter = std::env::var("DMC_LOG").unwrap_or_else(|_| {
-        format!("{libraries},dmc={level},dmc_agent={level},dmc_store={level},dmc_protocol={level}")
-    });
-    let colour = match cli.color {
-        args::Colour::Always => true,
-        args::Colour::Never => false,
-        args::Colour::Auto => std::io::stderr().is_terminal(),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        .init();
-}
-
 async fn run(cli: Cli) -> anyhow::Result<End> {
     let data_dir = match &cli.data_dir {
         Some(dir) => dir.clone(),
@@ -109,7 +85,13 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
     if remote.is_some() {
         only_here(&cli.command)?;
     }
-    let place = client::Place { data_dir, config: cli.config.clone(), json: cli.json, remote };
+    let place = client::Place {
+        data_dir,
+        is_usual: cli.data_dir.is_none(),
+        config: cli.config.clone(),
+        json: cli.json,
+        remote,
+    };
     match cli.command {
         Command::Agent(options) => agent::run(&place, options).await,
         Command::Convert(options) => convert::run(&place, options).await,
@@ -131,6 +113,8 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
             clap_complete::generate(shell, &mut Cli::command(), name, &mut std::io::stdout());
             Ok(End::Done)
         }
+        Command::Service { command } => service::run(command, cli.json),
+        Command::Man { dir } => man::run(&dir),
         Command::Config { command } => show_config(&place, &command),
     }
 }
@@ -140,6 +124,7 @@ fn only_here(command: &Command) -> anyhow::Result<()> {
     let what = match command {
         Command::Agent(_) => "`dmc agent` runs an agent on this machine",
         Command::Doctor => "`dmc doctor` looks at this machine",
+        Command::Service { .. } => "`dmc service` is about this machine",
         Command::Config { .. } => "`dmc config` shows the settings of this machine",
         Command::Mesh { command: Some(args::MeshCommand::Reset { .. }) } => {
             "`dmc mesh reset` needs the agent's own files, on its machine"

@@ -13,6 +13,9 @@ pub(crate) async fn run(client: &Client) -> anyhow::Result<End> {
         show::json(&peers);
         return Ok(End::Done);
     }
+    // Why one that is there may not be among them.
+    let status: StatusView = client.get("/status").await?;
+    status.trouble.iter().for_each(|trouble| show::note(&show::clean(trouble)));
     if peers.is_empty() {
         show::line("no other agent seen yet; agents on the same link find each other by mDNS,");
         show::line("others are named with `dmc agent --peer HOST:PORT`");

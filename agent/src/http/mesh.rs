@@ -20,7 +20,7 @@ use super::api::stopping;
 use super::problem::{Problem, Refused};
 use crate::members::{Code, MembersError};
 use crate::net;
-use crate::runtime::Shared;
+use crate::runtime::{Shared, version_text};
 use crate::worker::chain;
 
 /// How long an agent that may have made a code is looked for.
@@ -416,7 +416,9 @@ pub(super) fn trouble(shared: &Shared) -> Vec<String> {
         "this agent was evicted from its mesh; `dmc mesh reset` makes it a new one that can join again"
             .to_owned()
     });
-    twin.into_iter().chain(evicted).collect()
+    let versions = shared.versions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let versions = versions.iter().map(|(peer, theirs)| version_text(*peer, theirs));
+    twin.into_iter().chain(evicted).chain(versions).collect()
 }
 
 /// Who signed together with an agent, and how they met.

@@ -25,6 +25,7 @@ pub mod urgency;
 pub mod views;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use tracing::{info, warn};
 use crate::config::Settings;
 use crate::identity::write_private;
 use crate::runtime::Shared;
+use crate::service;
 
 use access::Tokens;
 use events::Events;
@@ -147,7 +149,11 @@ pub fn serve(listeners: Listeners, shared: &Arc<Shared>) -> Result<SocketAddr, H
     };
     let api = of(&listeners.local)?;
     let contact = Contact { api, pid: std::process::id() };
-    write(ADDRESS_FILE, serde_json::to_string(&contact).unwrap_or_default().as_bytes())?;
+    let contact = serde_json::to_string(&contact).unwrap_or_default();
+    write(ADDRESS_FILE, contact.as_bytes())?;
+    if let Some(dir) = service::runtime_dir() {
+        tell_group(&dir, &contact, &token)?;
+    }
     let events = Arc::new(Events::new());
     shared.tasks.spawn(events::pump(Arc::clone(shared), Arc::clone(&events)));
     let open = |listener: TcpListener, place: Place, tls: Option<TlsAcceptor>| {
@@ -166,6 +172,18 @@ pub fn serve(listeners: Listeners, shared: &Arc<Shared>) -> Result<SocketAddr, H
     }
     open(listeners.local, Place { port: api.port(), wide: false, tls: false }, None);
     Ok(api)
+}
+
+/// Lets the group of the service use its agent: the directory is for that group, and the service
+/// manager removes it when the agent ends.
+fn tell_group(dir: &Path, contact: &str, token: &str) -> Result<(), HttpError> {
+    for (name, text) in [(TOKEN_FILE, token), (ADDRESS_FILE, contact)] {
+        let path = dir.join(name);
+        let done = write_private(&path, text.as_bytes())
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)));
+        done.map_err(|source| HttpError::Write { path, source })?;
+    }
+    Ok(())
 }
 
 /// Removes the file that tells where the agent is.

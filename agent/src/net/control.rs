@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use dmc_protocol::codec;
+use dmc_protocol::codec::{self, CodecError};
 use dmc_protocol::config::FRAME_BYTES_MAX;
 use dmc_protocol::id::AgentId;
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -129,6 +129,11 @@ async fn read(
                 if events.send(NetEvent::Message(from, message)).await.is_err() {
                     return Ok("this agent stops".to_owned());
                 }
+            }
+            // Nobody's fault: people bring machines up to date one after another.
+            Err(e @ CodecError::Version { theirs, .. }) => {
+                let _ = events.send(NetEvent::OtherVersion(from, theirs)).await;
+                return Ok(e.to_string());
             }
             Err(e) => return Err(format!("the peer sent what is no message: {e}")),
         }

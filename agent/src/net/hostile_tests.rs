@@ -37,6 +37,8 @@ enum Manner {
     Silent,
     /// Breaks off after each chunk.
     Flaky,
+    /// Speaks a newer version of the protocol.
+    Newer,
 }
 
 const BYTES: usize = 5 * CHUNK_BYTES as usize / 2;
@@ -70,6 +72,9 @@ async fn hostile(manner: Manner) -> (AgentId, std::net::SocketAddr) {
                 // It lives, so that it is not just away.
                 Some((_, mut stream)) = controls.next() => drop(tokio::spawn(async move {
                     while control::greet(&mut stream).await.is_ok() {
+                        if manner == Manner::Newer {
+                            let _ = write_frame(&mut stream, &[codec::WIRE_VERSION + 1, 0]).await;
+                        }
                         sleep(Duration::from_millis(200)).await;
                     }
                 })),
@@ -206,6 +211,29 @@ async fn a_peer_that_is_there_and_sends_nothing_is_given_up() {
         // Not at the first slow answer.
         assert!(began.elapsed() > Duration::from_millis(1_800), "{manner:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_of_another_version_is_named_and_not_blamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(dir.path(), BlobLimits::default()).unwrap();
+    let (events, mut inbox) = mpsc::channel(64);
+    let (key, members) = member_of_none().await;
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let net = Net::start(key, &any, blobs, Arc::clone(&members), events).unwrap();
+    let (peer, address) = hostile(Manner::Newer).await;
+    members.gate().set_members([peer].into(), BTreeSet::new());
+    net.know(Some(peer), vec![address]).await;
+    let told = async {
+        loop {
+            if let Some(NetEvent::OtherVersion(from, theirs)) = inbox.recv().await {
+                return (from, theirs);
+            }
+        }
+    };
+    let told = timeout(LIMIT, told).await.expect("nobody said it");
+    assert_eq!(told, (peer, codec::WIRE_VERSION + 1));
+    assert_eq!(net.refused(peer), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

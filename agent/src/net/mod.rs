@@ -53,6 +53,8 @@ pub enum NetEvent {
     Down(AgentId),
     /// The peer said this.
     Message(AgentId, Message),
+    /// The peer speaks this other version of the protocol.
+    OtherVersion(AgentId, u8),
     /// The peer was reached at this address.
     Reached(AgentId, SocketAddr),
     /// The agent can be reached here.

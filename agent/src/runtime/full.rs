@@ -46,6 +46,7 @@ impl Runtime {
 
     /// Answers questions for a while; all else is put off, and what will be said again is dropped.
     async fn serve_for(&mut self, pause: Duration) {
+        self.pulse.beat();
         let until = Instant::now() + pause;
         for question in std::mem::take(&mut self.asked) {
             question(&self.mesh, self.shared.now());
@@ -85,6 +86,9 @@ impl Runtime {
             Event::Net(NetEvent::NotListening(addr)) => self.shared.listens(addr, false),
             // It is found again when it is needed again.
             Event::Net(NetEvent::Damaged(_)) => {}
+            Event::Net(NetEvent::OtherVersion(peer, theirs)) => {
+                self.shared.note_version(peer, theirs.to_string());
+            }
             Event::Net(NetEvent::Twin(addr)) => self.shared.note_twin(addr),
             Event::Net(NetEvent::Asked(peer, code, outcome)) => {
                 membership::asked(&self.shared, peer, code, outcome);

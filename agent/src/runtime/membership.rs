@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
+use dmc_protocol::codec::WIRE_VERSION;
 use dmc_protocol::id::AgentId;
 use dmc_protocol::mesh::peers::PeerState;
 use dmc_protocol::mesh::{Input, Output};
@@ -14,6 +15,9 @@ use super::{Runtime, Shared};
 use crate::members::{Change, Code};
 use crate::net::JoinError;
 use crate::worker::chain;
+
+/// Agents of other versions that are remembered: anybody on the link can claim to be one.
+const VERSIONS_MAX: usize = 16;
 
 /// What came of asking somebody to join by a code.
 #[derive(Debug, Clone)]
@@ -31,6 +35,15 @@ pub(super) fn asked(shared: &Shared, peer: AgentId, code: Code, outcome: Result<
     let _ = shared.asked.send(Asked { code, outcome });
 }
 
+/// What a person is told of an agent of another version.
+pub fn version_text(peer: AgentId, theirs: &str) -> String {
+    format!(
+        "the agent {} speaks version {theirs} of the protocol, this one {WIRE_VERSION}: no work is \
+         shared with it; bring both to the same dmc",
+        peer.short()
+    )
+}
+
 impl Shared {
     /// Somebody runs a copy of this agent's data directory.
     pub(super) fn note_twin(&self, addr: SocketAddr) {
@@ -44,6 +57,21 @@ impl Shared {
             error!("{text}");
             *twin = Some(text);
         }
+    }
+
+    /// Somebody speaks another version of the protocol: said once, and shown until it is over.
+    pub(super) fn note_version(&self, peer: AgentId, theirs: String) {
+        let mut all = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&peer) == Some(&theirs);
+        if !known && (all.len() < VERSIONS_MAX || all.contains_key(&peer)) {
+            warn!("{}", version_text(peer, &theirs));
+            all.insert(peer, theirs);
+        }
+    }
+
+    /// It speaks this agent's version now.
+    pub(super) fn forget_version(&self, peer: AgentId) {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
     /// Dials everybody on the link that may be dialled now.
