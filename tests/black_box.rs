@@ -19,6 +19,8 @@ mod fidelity;
 #[cfg(test)]
 mod items;
 #[cfg(test)]
+mod library;
+#[cfg(test)]
 mod membership;
 #[cfg(test)]
 mod mesh;

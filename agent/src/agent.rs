@@ -30,7 +30,9 @@ use crate::net::{self, Gate, Net, NetEvent};
 use crate::news::News;
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
-use crate::{custody, http, identity, intake, owner, power, speeds, state, webhooks, worker};
+use crate::{
+    custody, http, identity, intake, library, owner, power, speeds, state, webhooks, worker,
+};
 
 /// The port that agents prefer to listen on for peers.
 pub const PEER_PORT: u16 = 7341;
@@ -390,6 +392,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         shared.tasks.spawn(webhooks::run(Arc::clone(&shared)));
     }
     intake::resume(&shared).await;
+    library::start(&shared)?;
     if was_known {
         prove_again(&shared);
     }

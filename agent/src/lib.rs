@@ -14,6 +14,7 @@ pub mod intact;
 pub mod intake;
 pub mod items;
 pub mod jobs;
+pub mod library;
 pub mod media;
 pub mod members;
 pub mod net;

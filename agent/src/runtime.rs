@@ -26,6 +26,7 @@ use crate::discovery::{Discovery, Sighting};
 use crate::intact::{self, Seen};
 use crate::items::ItemBook;
 use crate::jobs::JobBook;
+use crate::library::Library;
 use crate::media::run::Tools;
 use crate::media::verify::Checked;
 use crate::members::{Change, Members};
@@ -95,6 +96,8 @@ pub struct Shared {
     pub jobs: JobBook,
     /// What clients gave it to convert.
     pub items: ItemBook,
+    /// Watched folders.
+    pub library: Library,
     /// Who waits for room on a disk.
     pub room: Arc<Room>,
     /// What changed, for those who watch.
@@ -251,8 +254,10 @@ impl Runtime {
         discovery: Option<Discovery>,
     ) -> (Runtime, Arc<Shared>) {
         let mesh = Mesh::new(parts.me, parts.settings.mesh.clone());
+        let library = Library::new(parts.store.kv.clone(), parts.settings.watch_jobs_max);
         let shared = Arc::new(Shared {
             me: parts.me,
+            library,
             settings: parts.settings,
             data_dir: parts.data_dir,
             store: parts.store,

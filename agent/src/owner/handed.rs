@@ -270,7 +270,9 @@ async fn publish_copy(
         Ok(()) => Ok(()),
         Err(Ended::Cancelled) => Err(Trouble::Cancelled),
         Err(Ended::Full(why)) => Err(Trouble::Bad(Failure::new(FailureKind::DiskFull, why))),
-        Err(Ended::Failed(error) | Ended::Suspect(_, error)) => Err(Trouble::own(error)),
+        Err(Ended::Failed(error) | Ended::Unwanted(error) | Ended::Suspect(_, error)) => {
+            Err(Trouble::own(error))
+        }
         Err(Ended::Damaged(_)) => Err(Trouble::own("a part is damaged".to_owned())),
     }
 }
