@@ -179,7 +179,11 @@ fn a_mixed_folder_is_converted_once_and_every_skip_says_why() {
 
     let explained = |path: &Path| explain(&api.bed, path);
     let of = explained(&dir.join("a.mkv"));
-    assert_eq!((&of["decision"], &of["because"]["rule"]), (&"skip".into(), &"once".into()), "{of:#}");
+    assert_eq!(
+        (&of["decision"], &of["because"]["rule"]),
+        (&"skip".into(), &"once".into()),
+        "{of:#}"
+    );
     assert_eq!(explained(&odd)["state"], "done");
     assert_eq!(explained(&dir.join("a.hevc.mkv"))["because"]["rule"], "results");
     assert_eq!(explained(&dir.join(".hidden.mkv"))["because"]["rule"], "hidden files");
@@ -306,7 +310,8 @@ fn a_folder_that_is_gone_or_empty_stops_and_forgets_nothing() {
     }
     until(&bed, "it stops", |now| now["state"] == "stopped");
     call(&bed, &[OsStr::new("resume"), dir.as_os_str()]);
-    let empty = until(&bed, "it goes on", |now| now["state"] == "watching" && count(now, "done") == 0);
+    let empty =
+        until(&bed, "it goes on", |now| now["state"] == "watching" && count(now, "done") == 0);
     assert_eq!(empty["converted"], 4, "what was saved stays told");
 }
 
@@ -360,7 +365,10 @@ fn rules_decide_and_explain_themselves() {
     refused.args(["watch", "add"]).arg(&dir).arg("--rules").arg(wrong);
     let refused = run(&mut refused, LIMIT);
     assert_eq!(refused.code, Some(2), "{refused}");
-    assert!(refused.stderr.contains("line 3") && refused.stderr.contains("`smaller_than`"), "{refused}");
+    assert!(
+        refused.stderr.contains("line 3") && refused.stderr.contains("`smaller_than`"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -375,7 +383,11 @@ fn what_cannot_be_watched_is_refused_in_words() {
         (vec![text(&below)], 2, "watched already"),
         (vec![text(&dir.join("none"))], 2, "No such file"),
         (vec![text(&dir), "--preset".into(), "vhs".into()], 2, "no preset `vhs`"),
-        (vec![text(&dir), "--preset".into(), "hevc".into(), "--preset".into(), "av1".into()], 2, "both make"),
+        (
+            vec![text(&dir), "--preset".into(), "hevc".into(), "--preset".into(), "av1".into()],
+            2,
+            "both make",
+        ),
         (vec![text(&dir), "--kinds".into(), "audio".into()], 2, "no preset makes audio"),
         (vec![text(&dir), "--mirror".into(), text(dir.parent().unwrap())], 2, "lies in the mirror"),
     ];
@@ -458,7 +470,11 @@ fn a_mirror_has_the_same_names_and_overwrites_nothing() {
     assert!(both.contains(&"same.mkv".to_owned()), "{both:?}");
     assert_eq!(both.iter().filter(|name| name.starts_with("same")).count(), 2, "{both:?}");
     assert_eq!(fs::read(mirror.join("theirs.mkv")).unwrap(), b"somebody's own");
-    assert_eq!(names(&dir), ["a", "e", "same.mkv", "same.mp4", "theirs.mkv"], "nothing beside them");
+    assert_eq!(
+        names(&dir),
+        ["a", "e", "same.mkv", "same.mp4", "theirs.mkv"],
+        "nothing beside them"
+    );
 }
 
 #[test]

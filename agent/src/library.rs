@@ -81,6 +81,8 @@ pub enum Doing {
     Looking(u64),
     /// A person paused it.
     Paused,
+    /// It is not there, or not what it was, and why that is thought.
+    Lost(String),
     /// It cannot go on, and why.
     Stopped(String),
 }
@@ -345,7 +347,7 @@ async fn change(
 /// It cannot be kept.
 pub async fn pause(shared: &Shared, handle: &Handle, paused: bool) -> Result<(), StoreError> {
     let _one = shared.library.changing.lock().await;
-    if !paused && matches!(handle.doing(), Doing::Stopped(_)) {
+    if !paused && matches!(handle.doing(), Doing::Lost(_)) {
         handle.tell(|inbox| inbox.believe = true);
     }
     handle.set(if paused { Doing::Paused } else { Doing::Scanning(0) });

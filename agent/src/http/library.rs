@@ -184,7 +184,7 @@ pub(super) fn view(shared: &Shared, handle: &Handle) -> Result<WatchView, Proble
         Doing::Scanning(files) => ("scanning", Some(format!("{files} files so far"))),
         Doing::Looking(files) => ("looking", Some(format!("{files} files are to be looked at"))),
         Doing::Paused => ("paused", None),
-        Doing::Stopped(why) => ("stopped", Some(why)),
+        Doing::Lost(why) | Doing::Stopped(why) => ("stopped", Some(why)),
     };
     let last = handle.last();
     let notes = last.iter().flat_map(|last| last.report.troubles.clone()).chain(handle.deaf());

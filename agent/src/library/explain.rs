@@ -232,7 +232,7 @@ fn job_of(state: &State) -> Option<String> {
 fn standing(handle: &Handle, terms: &Terms, file: Option<&File>, stamp: Stamp) -> Option<String> {
     match handle.doing() {
         Doing::Paused => return Some("the folder is paused".to_owned()),
-        Doing::Stopped(why) => return Some(why),
+        Doing::Lost(why) | Doing::Stopped(why) => return Some(why),
         Doing::Watching | Doing::Scanning(_) | Doing::Looking(_) => {}
     }
     let Some(file) = file else { return Some("the folder has not seen it yet".to_owned()) };

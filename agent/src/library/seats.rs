@@ -65,14 +65,6 @@ impl Seats {
             true
         })
     }
-
-    /// Gives a seat back that was not used.
-    pub fn give_back(&self, watch: WatchId) {
-        self.with(|stands| {
-            let stand = stands.entry(watch).or_default();
-            stand.given = stand.given.saturating_sub(1);
-        });
-    }
 }
 
 #[cfg(test)]
@@ -84,7 +76,7 @@ mod tests {
         let seats = Seats::new(2);
         seats.tell(1, 0, true, 0);
         assert!(seats.take(1) && seats.take(1) && !seats.take(1));
-        seats.give_back(1);
+        assert!(seats.tell(1, 0, true, 1), "one is over");
         assert!(seats.take(1) && !seats.take(1));
         assert!(!seats.take(9), "of no folder");
     }

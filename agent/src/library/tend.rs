@@ -1,6 +1,7 @@
 //! Tends one watched folder: looks what is there, at what is new, gives jobs, notes what became of
 //! them. One task a folder, and only it changes what is kept of the folder's files.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::worker::chain;
 const STEP: Duration = Duration::from_millis(500);
 /// Files that are looked at before something else is done.
 const LOOKS: usize = 32;
-/// Files that get a job before something else is done.
-const GIVEN: usize = 16;
+/// Files that get a job at the same time: each is read a little for that.
+const GIVEN: usize = 4;
 /// How often a folder is looked for that is not there.
 const LOST: Duration = Duration::from_secs(10);
 /// How often it is looked whether jobs pay.
@@ -226,6 +227,10 @@ impl Tender {
     fn scanned_all(&mut self, scan: &Scan, begun: Instant) {
         let report = &scan.report;
         debug!("{} was scanned: {report:?}", self.handle.dir());
+        if scan.is_whole() {
+            // Said of the folder as it was then, not of what may come.
+            self.believe = false;
+        }
         let was_lost = std::mem::replace(&mut self.lost, report.stopped.is_some());
         if let Some(why) = &report.stopped {
             if !was_lost {
@@ -233,7 +238,7 @@ impl Tender {
             }
             // What was heard of is not there any more.
             (self.ears, self.scanned) = (None, None);
-            return self.handle.set(Doing::Stopped(format!(
+            return self.handle.set(Doing::Lost(format!(
                 "{why}: is its disk mounted? Nothing of it is forgotten; it goes on by itself when the \
                  files are there again"
             )));
@@ -242,7 +247,7 @@ impl Tender {
             info!("{} is there again", self.handle.dir());
         }
         if scan.is_whole() {
-            (self.believe, self.scanned) = (false, Some(Instant::now()));
+            self.scanned = Some(Instant::now());
             self.handle.scanned(LastScan {
                 at_ms: now_ms(),
                 took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -360,33 +365,18 @@ impl Tender {
             return Ok(false);
         }
         let (library, id) = (&self.shared.library, self.handle.id);
-        for _ in 0..GIVEN {
-            if !library.seats.take(id) {
-                break;
-            }
-            let Some(next) = library.book.first(id, State::WAITING, None, 1)?.pop() else {
-                library.seats.give_back(id);
-                break;
-            };
-            match feed::give(&self.shared, terms, &next).await {
-                Ok(true) => {}
-                Ok(false) => library.seats.give_back(id),
-                Err(e) => {
-                    library.seats.give_back(id);
-                    return Err(e);
-                }
-            }
-            if self.handle.stop.is_cancelled() {
-                break;
-            }
-        }
+        let seats = (0..GIVEN).take_while(|_| library.seats.take(id)).count();
+        let mut next = library.book.first(id, State::WAITING, None, seats)?;
+        // Of the same content, one after the other: the second one is done then.
+        let mut contents = BTreeSet::new();
+        next.retain(|listed| contents.insert(listed.file.content));
+        let (shared, tried) = (&self.shared, next.len());
+        let gives = next.iter().map(|listed| feed::give(shared, terms, listed));
+        let given: Vec<_> = futures::stream::iter(gives).buffer_unordered(GIVEN).collect().await;
+        // How many seats are really taken, the records say.
         self.tell_seats(terms, true)?;
-        // Jobs that are over wake this task; a seat that is free already does not.
-        let more = library.seats.take(id);
-        if more {
-            library.seats.give_back(id);
-        }
-        Ok(more && library.book.count(id, State::WAITING)? > 0)
+        given.into_iter().collect::<Result<Vec<bool>, StoreError>>()?;
+        Ok(tried > 0 && library.book.count(id, State::WAITING)? > 0)
     }
 
     async fn watch_over(&mut self, _terms: &Terms) -> Result<(), StoreError> {
