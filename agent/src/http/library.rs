@@ -246,7 +246,7 @@ fn file_view(handle: &Handle, file: &File, cursor: &[u8]) -> FileView {
         FileState::Result { job: of } => job = Some(of.to_string()),
     }
     FileView {
-        path: AnyPath(handle.watch().dir.join(&file.path)),
+        path: AnyPath(handle.watch().dir.join(&file.path.0)),
         bytes: file.stamp.bytes,
         state: file.state.word().to_owned(),
         since: rfc3339(file.since_ms),

@@ -184,12 +184,14 @@ async fn inside(
         media: None,
     };
     let media = look::media_of(shared, &real).await;
+    let facts = Facts { media: media.as_ref().ok(), ..facts };
+    rulings.extend(judge::judge(&terms.rules, &terms.aim, &facts, now_ms()));
+    // Behind the rules that need no look into it, as when the folder's task decides.
     if let Err(why) = &media {
-        say("media files", why.clone());
+        let (rule, why) = ("media files".to_owned(), why.clone());
+        rulings.push(Ruling { rule, verdict: Verdict::Skip, why });
     }
     let media = media.ok();
-    let facts = Facts { media: media.as_ref(), ..facts };
-    rulings.extend(judge::judge(&terms.rules, &terms.aim, &facts, now_ms()));
     let target = media.as_ref().and_then(|media| terms.aim.target(media.kind));
     let Some(preset) = target.map(|target| target.preset.clone()) else { return Ok(None) };
     let named = real.clone();

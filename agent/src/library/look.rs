@@ -18,7 +18,6 @@ use super::{content, pay};
 use crate::jobs::{Stamp, Status, now_ms};
 use crate::media::probe;
 use crate::media::streams::{Probe, StreamKind};
-use crate::paths::AnyPath;
 use crate::runtime::Shared;
 use crate::worker::chain;
 
@@ -274,7 +273,7 @@ pub fn settle(
             next = Some(file.since_ms + settle_ms);
             break;
         }
-        let path = watch.dir.join(&file.path);
+        let path = watch.dir.join(&file.path.0);
         let stamp = std::fs::symlink_metadata(path).map(|meta| Stamp::of_file(&meta));
         let after = match stamp {
             Ok(stamp) if stamp == file.stamp => File { state: State::Fresh, ..file.clone() },
@@ -290,7 +289,7 @@ pub fn settle(
 
 /// Files that somebody still writes go back to rest; the others may be looked at.
 pub fn not_busy(book: &Book, watch: &Watch, all: Vec<Listed>) -> Result<Vec<Listed>, StoreError> {
-    let paths: Vec<PathBuf> = all.iter().map(|of| watch.dir.join(&of.file.path)).collect();
+    let paths: Vec<PathBuf> = all.iter().map(|of| watch.dir.join(&of.file.path.0)).collect();
     let busy = super::busy::open_for_writing(&paths);
     if busy.is_empty() {
         return Ok(all);
@@ -307,9 +306,4 @@ pub fn not_busy(book: &Book, watch: &Watch, all: Vec<Listed>) -> Result<Vec<List
     }
     changes.flush()?;
     Ok(quiet)
-}
-
-/// The path of a file in words of the API.
-pub fn absolute(watch: &Watch, file: &File) -> AnyPath {
-    AnyPath(watch.dir.join(&file.path))
 }

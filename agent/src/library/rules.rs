@@ -141,9 +141,9 @@ impl Patterns {
     fn new(texts: Vec<String>) -> Result<Patterns, String> {
         let mut set = GlobSetBuilder::new();
         for text in &texts {
-            let glob = GlobBuilder::new(text).case_insensitive(true).literal_separator(true);
+            let mut glob = GlobBuilder::new(text);
             let wrong = |e: globset::Error| format!("\"{text}\" is no pattern: {}", e.kind());
-            set.add(glob.build().map_err(wrong)?);
+            set.add(glob.case_insensitive(true).literal_separator(true).build().map_err(wrong)?);
         }
         let set = set.build().map_err(|e| format!("the patterns cannot be used: {}", e.kind()))?;
         Ok(Patterns { texts, set })

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use dmc_protocol::id::JobId;
 use dmc_store::StoreError;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use notify::{RecursiveMode, Watcher};
 use tracing::{debug, info, warn};
 
@@ -104,7 +105,7 @@ impl Tender {
     async fn turn(&mut self) -> Result<Duration, StoreError> {
         let watch = self.handle.watch();
         let terms = match super::terms(&watch) {
-            Ok(terms) => terms,
+            Ok(terms) => Arc::new(terms),
             Err(why) => {
                 self.rest();
                 self.handle.set(Doing::Stopped(why));
@@ -128,12 +129,14 @@ impl Tender {
             Some(more) => more,
             None => return Ok(LOST),
         };
+        if !scanning && !looking {
+            self.handle.set(Doing::Watching);
+        }
         let giving = self.feed(&terms).await?;
         self.watch_over(&terms).await?;
         if scanning || looking || giving {
             return Ok(Duration::ZERO);
         }
-        self.handle.set(Doing::Watching);
         Ok(self.sleep(settled))
     }
 
@@ -294,7 +297,7 @@ impl Tender {
     }
 
     /// Looks at some files; whether there are more. `None`: the disk does not answer.
-    async fn look(&mut self, terms: &Terms) -> Result<Option<bool>, StoreError> {
+    async fn look(&mut self, terms: &Arc<Terms>) -> Result<Option<bool>, StoreError> {
         let book = &self.shared.library.book;
         let fresh = book.first(self.handle.id, State::FRESH, None, LOOKS)?;
         if fresh.is_empty() {
@@ -307,10 +310,17 @@ impl Tender {
         let (owned, watch) = (book.clone(), Arc::clone(&terms.watch));
         let quiet = blocking(move || look::not_busy(&owned, &watch, fresh)).await?;
         let shared = &self.shared;
-        let looks = quiet.into_iter().map(|listed| async move {
-            let seen = look::look(shared, terms, &listed).await;
-            (listed, seen)
-        });
+        let looks: Vec<BoxFuture<'static, _>> = quiet
+            .into_iter()
+            .map(|listed| {
+                let (shared, terms) = (Arc::clone(shared), Arc::clone(terms));
+                async move {
+                    let seen = look::look(&shared, &terms, &listed).await;
+                    (listed, seen)
+                }
+                .boxed()
+            })
+            .collect();
         let looks = futures::stream::iter(looks).buffer_unordered(LOOKS).collect::<Vec<_>>();
         let looks = tokio::select! {
             looks = looks => looks,
@@ -360,7 +370,7 @@ impl Tender {
     }
 
     /// Gives jobs as there are seats; whether there may be more.
-    async fn feed(&mut self, terms: &Terms) -> Result<bool, StoreError> {
+    async fn feed(&mut self, terms: &Arc<Terms>) -> Result<bool, StoreError> {
         if !self.tell_seats(terms, true)? {
             return Ok(false);
         }
@@ -370,9 +380,15 @@ impl Tender {
         // Of the same content, one after the other: the second one is done then.
         let mut contents = BTreeSet::new();
         next.retain(|listed| contents.insert(listed.file.content));
-        let (shared, tried) = (&self.shared, next.len());
-        let gives = next.iter().map(|listed| feed::give(shared, terms, listed));
-        let given: Vec<_> = futures::stream::iter(gives).buffer_unordered(GIVEN).collect().await;
+        let tried = next.len();
+        let gives: Vec<BoxFuture<'static, _>> = next
+            .into_iter()
+            .map(|listed| {
+                let (shared, terms) = (Arc::clone(&self.shared), Arc::clone(terms));
+                async move { feed::give(&shared, &terms, &listed).await }.boxed()
+            })
+            .collect();
+        let given: Vec<_> = futures::future::join_all(gives).await;
         // How many seats are really taken, the records say.
         self.tell_seats(terms, true)?;
         given.into_iter().collect::<Result<Vec<bool>, StoreError>>()?;
