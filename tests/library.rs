@@ -478,6 +478,31 @@ fn a_mirror_has_the_same_names_and_overwrites_nothing() {
 }
 
 #[test]
+fn results_may_take_the_place_of_their_sources_and_what_is_undone_stays_so() {
+    let bed = bed();
+    let dir = bed.dir("films");
+    h264(&dir.join("a.mkv"), 1);
+    film(&dir.join("b.avi"), 1, 2, &["-c:v", "mpeg4", "-q:v", "1"]);
+    let original = fs::read(dir.join("a.mkv")).unwrap();
+    add(&bed, &dir, &["--replace"]);
+    let quiet = until_quiet(&bed);
+    assert_eq!(names(&dir), ["a.mkv", "b.mkv"], "{quiet:#}");
+    assert_eq!((quiet["converted"].as_u64(), jobs(&bed)), (Some(2), 2), "{quiet:#}");
+    assert!(fs::metadata(dir.join("a.mkv")).unwrap().len() < original.len() as u64);
+    let quiet = until_quiet(&bed);
+    assert_eq!((count(&quiet, "failed"), jobs(&bed)), (0, 2), "results are no sources: {quiet:#}");
+    let all = bed.ask(0, &["jobs", "list"]);
+    let of_a = |job: &&Value| job["input"].as_str().unwrap().ends_with("a.mkv");
+    let job = all.as_array().unwrap().iter().find(of_a).unwrap()["id"].as_str().unwrap().to_owned();
+    let undone = run(bed.dmc(0).args(["undo", &job]), LIMIT);
+    assert!(undone.ok(), "{undone}");
+    assert_eq!(fs::read(dir.join("a.mkv")).unwrap(), original);
+    let quiet = until_quiet(&bed);
+    assert_eq!(jobs(&bed), 2, "who undid it wants it so: {quiet:#}");
+    assert_eq!(fs::read(dir.join("a.mkv")).unwrap(), original);
+}
+
+#[test]
 fn a_restart_in_the_middle_does_each_file_once() {
     let mut bed = bed();
     let dir = bed.dir("films");

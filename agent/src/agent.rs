@@ -28,6 +28,7 @@ use crate::media::{capability, leftovers, publish};
 use crate::members::{Members, MembersError};
 use crate::net::{self, Gate, Net, NetEvent};
 use crate::news::News;
+use crate::replace::{self, book::UndoBook};
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
 use crate::{
@@ -328,6 +329,8 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let (kv, uploads) = (store.kv.clone(), data_dir.join("uploads"));
     let (quota, reserve) = (settings.upload_quota_bytes, settings.disk_reserve_bytes);
     let items = ItemBook::new(kv, uploads, quota, reserve);
+    let undo = UndoBook::new(store.kv.clone());
+    replace::settle_all(&undo)?;
     clean(&data_dir, &jobs);
     items.clean(&jobs)?;
     unpin_leftovers(&store)?;
@@ -376,6 +379,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         tools,
         jobs,
         items,
+        undo,
         room,
         news,
         ended,
@@ -393,6 +397,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     }
     intake::resume(&shared).await;
     library::start(&shared)?;
+    replace::keep_tidy(Arc::clone(&shared));
     if was_known {
         prove_again(&shared);
     }

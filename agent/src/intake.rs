@@ -22,6 +22,7 @@ use crate::media::probe;
 use crate::media::streams::Probe;
 use crate::media::{MediaError, index};
 use crate::paths::AnyPath;
+use crate::replace::{Replaced, SwapError};
 use crate::room::{self, Disk};
 use crate::runtime::Shared;
 use crate::source;
@@ -55,6 +56,12 @@ pub struct Wish {
     /// Whether an existing result may be replaced.
     #[serde(default)]
     pub overwrite: bool,
+    /// Whether the result takes the place of its source.
+    #[serde(default)]
+    pub replace: bool,
+    /// Whether files that carry the source's whole name, as `film.avi.srt`, are then renamed along.
+    #[serde(default)]
+    pub sidecars: bool,
     /// Wanted length of segments in seconds.
     #[serde(default)]
     pub segment_seconds: Option<u32>,
@@ -81,6 +88,9 @@ pub enum Refusal {
     /// The request itself is wrong.
     #[error("{0}")]
     Wish(String),
+    /// The result cannot take the place of its source.
+    #[error(transparent)]
+    Replace(#[from] SwapError),
     /// The agent's own state failed.
     #[error("the agent cannot keep the job")]
     Store(#[from] StoreError),
@@ -114,8 +124,15 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
     // What the preset cannot do with such a source shows without reading all of it.
     let trial = plan::plan(&probe, &index::Index::default(), &preset, &PlanHints::default())
         .map_err(|e| plan::with_path(e, &input))?;
-    let output = output_path(&wish, &preset, &trial)?;
-    check_output(&input, &output, wish.overwrite)?;
+    let replacement = place::replacement(&wish, &trial)?;
+    let output = match &replacement {
+        Some(replacement) => replacement.output.clone(),
+        None => {
+            let output = output_path(&wish, &preset, &trial)?;
+            check_output(&input, &output, wish.overwrite)?;
+            output
+        }
+    };
     let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
     // A picture takes less time than its way to somebody else.
     let delivery = match trial.kind {
@@ -147,6 +164,10 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         status: Status::ToDo,
         past: None,
     };
+    if let Some(replacement) = replacement {
+        // Before the job: it must not publish beside its source what is to take its place.
+        shared.undo.want(Replaced::wanted(id, replacement, wish.sidecars)).await?;
+    }
     shared.jobs.add(vec![request]).await?;
     archive::admit(shared, Some((id, probe))).await;
     Ok(())

@@ -23,6 +23,7 @@ pub mod owner;
 mod pake;
 pub mod paths;
 pub mod power;
+pub mod replace;
 pub mod room;
 pub mod runtime;
 pub mod source;

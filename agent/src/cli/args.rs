@@ -82,6 +82,8 @@ pub(crate) enum Command {
     },
     /// Copy the result of a finished job.
     Fetch(FetchArgs),
+    /// Bring a file back that a job replaced, or list those files.
+    Undo(UndoArgs),
     /// List the agents that this one knows.
     Peers,
     /// Show and change who belongs to the mesh.
@@ -170,6 +172,12 @@ pub(crate) struct ConvertArgs {
     /// Replace results that exist.
     #[arg(long)]
     pub overwrite: bool,
+    /// The result takes the place of its source, which `dmc undo` can bring back.
+    #[arg(long, conflicts_with_all = ["output", "output_dir", "overwrite", "deliver_to"])]
+    pub replace: bool,
+    /// Rename files that carry the source's whole name, as film.avi.srt, when that changes.
+    #[arg(long, requires = "replace")]
+    pub sidecars: bool,
     /// Return at once; the running agent does the work.
     #[arg(long)]
     pub detach: bool,
@@ -267,7 +275,7 @@ pub(crate) struct WatchAdd {
     /// Which files to convert, and when; examples/rules.toml shows all rules.
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
-    /// Results take the place of their sources.
+    /// Results take the place of their sources; `dmc undo` brings those back.
     #[arg(long, conflicts_with = "mirror")]
     pub replace: bool,
     /// Results go below this directory, by the same relative paths [default: beside the sources].
@@ -380,6 +388,19 @@ pub(crate) enum ConfigCommand {
     Show,
     /// Where the configuration file is.
     Path,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndoArgs {
+    /// The job that replaced the file.
+    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    pub id: Option<String>,
+    /// List the files that were replaced, the newest last.
+    #[arg(long)]
+    pub list: bool,
+    /// Keep the result beside its source, even if it was changed since.
+    #[arg(long, conflicts_with = "list")]
+    pub keep_result: bool,
 }
 
 #[derive(Debug, Args)]

@@ -131,7 +131,7 @@ fn print(client: &Client, watches: &[WatchView]) {
             watch.presets.join(","),
             of(&["settling", "new", "waiting"]),
             of(&["converting"]),
-            of(&["done"]),
+            watch.done().to_string(),
             of(&["skipped"]),
             of(&["failed"]),
             show::bytes(saved),

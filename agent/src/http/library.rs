@@ -66,6 +66,15 @@ pub struct WatchView {
     pub notes: Vec<String>,
 }
 
+impl WatchView {
+    /// Files that are done, as people count them: where results take the place of their sources, those
+    /// results.
+    pub fn done(&self) -> u64 {
+        let of = |state: &str| self.files.get(state).copied().unwrap_or_default();
+        of("done") + if self.delivery == "replace" { of("results") } else { 0 }
+    }
+}
+
 /// A look at all of a folder.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ScanView {

@@ -20,6 +20,7 @@ mod problem;
 mod statistics;
 mod tls;
 pub mod tokens;
+mod undo;
 pub mod views;
 
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ use events::Events;
 use guard::{Guard, Place};
 
 pub use problem::Problem;
+pub use undo::UndoWish;
 
 /// The port that the API prefers.
 pub const API_PORT: u16 = 7340;

@@ -162,11 +162,12 @@ impl JobBook {
         of.map(|request| request.id).collect()
     }
 
-    /// The open job that makes this file.
+    /// The open job that makes this file. One that is to take the place of its source is that source.
     pub fn makes(&self, output: &Path) -> Option<JobId> {
         let all = self.lock();
         let mut own = all.values().map(|entry| &entry.request);
-        own.find(|of| of.custody.is_none() && of.output.0 == output).map(|request| request.id)
+        own.find(|of| of.custody.is_none() && of.output.0 == output && of.input.0 != output)
+            .map(|request| request.id)
     }
 
     /// Requests, the newest first: those before one of them, of all or of one status.

@@ -159,6 +159,8 @@ async fn wish(
         preset: preset.to_owned(),
         overrides: PresetOverrides::default(),
         overwrite: false,
+        replace: terms.watch.delivery == Delivery::Replace,
+        sidecars: false,
         segment_seconds: None,
         hand_over: false,
         deliver_to: None,

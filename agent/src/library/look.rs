@@ -163,7 +163,7 @@ pub fn ours(
         // It was to be made: whether it was, its job says.
         None => shared.jobs.request(output.job)?.is_some_and(|request| {
             let failed = [Status::FinishedWithErrors, Status::Cancelled].contains(&request.status);
-            request.output.0 == path && !failed
+            request.output.0 == path && request.input.0 != path && !failed
         }),
     };
     Ok(is.then_some(output.job))

@@ -134,9 +134,7 @@ fn delivery(wish: &WatchWish, dir: &Path) -> Result<Delivery, WatchError> {
         (Some(_), true) => {
             Err(wrong("results can replace their sources or go to a mirror, not both"))
         }
-        (None, true) => Err(wrong(
-            "results cannot replace their sources yet; leave --replace out, and they are put beside them",
-        )),
+        (None, true) => Ok(Delivery::Replace),
         (None, false) => Ok(Delivery::Alongside),
         (Some(mirror), false) => {
             let to = real(mirror)?;

@@ -71,7 +71,7 @@ async fn content(shared: Agent) -> Result<Markup, Problem> {
                 p { "No folder is watched yet." }
                 p { "A folder that is watched gets smaller by itself: every file that the rules take \
                      is converted once, and a file that is moved or renamed is known again. Sources \
-                     stay as they are." }
+                     stay as they are, unless results are to take their place." }
                 p { "Begin with one below, or on the command line: "
                     code { "dmc watch add /films --preset hevc" } "." }
             }
@@ -134,7 +134,7 @@ fn numbers(watch: &WatchView) -> Markup {
     let waiting = of("settling") + of("new") + of("waiting");
     html! {
         dl.numbers {
-            div { dt { "Done" } dd { (words::count(of("done"))) } }
+            div { dt { "Done" } dd { (words::count(watch.done())) } }
             div { dt { "Converting" } dd { (words::count(of("converting"))) } }
             div { dt { "Waiting" } dd { (words::count(waiting)) } }
             div { dt { "Skipped" } dd { (words::count(of("skipped"))) } }
@@ -203,6 +203,13 @@ fn add_form() -> Markup {
                         autocomplete="off" autocapitalize="off" placeholder="/converted";
                 }
                 div.field {
+                    label for="watch-place" { "Sources" }
+                    select #watch-place name="place" {
+                        option value="keep" { "stay as they are" }
+                        option value="replace" { "are replaced (`dmc undo` brings them back)" }
+                    }
+                }
+                div.field {
                     label for="watch-rules" { "Rules (TOML)" }
                     textarea #watch-rules name="rules" rows="4" spellcheck="false"
                         placeholder="min_savings_percent = 10" {}
@@ -221,6 +228,7 @@ struct NewWatch {
     dir: String,
     preset: String,
     mirror: String,
+    place: String,
     rules: String,
 }
 
@@ -231,7 +239,7 @@ async fn add(shared: Agent, Form(new): Form<NewWatch>) -> Result<Response, Probl
         presets: vec![new.preset],
         kinds: Vec::new(),
         rules: Some(new.rules),
-        replace: false,
+        replace: new.place == "replace",
         mirror: Some(new.mirror.trim()).filter(|text| !text.is_empty()).map(path),
     };
     let (_, Json(watch)) = library::add(shared, Json(wish)).await?;
