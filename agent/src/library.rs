@@ -11,7 +11,9 @@
 
 pub mod book;
 mod busy;
+mod changes;
 pub mod content;
+mod ears;
 pub mod explain;
 mod feed;
 pub mod judge;

@@ -20,16 +20,15 @@ use std::path::Path;
 
 use dmc_protocol::id::JobId;
 use dmc_store::{Batch, Kv, StoreError, Table, decode, encode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::changes::Changes;
 use super::records::{Content, ContentId, Entry, Errand, File, Output, State, Watch, WatchId};
 
-const SCHEMA: u16 = 1;
+pub(super) const SCHEMA: u16 = 1;
 const HASH: usize = 16;
-/// Writes of one commit.
-const WRITES_MAX: usize = 1_500;
-const BYTES_MAX: usize = 1 << 20;
+/// Records that are removed in one commit.
+const REMOVED_AT_ONCE: usize = 1_500;
 
 /// The part of a file's key behind its folder: hash of the directory, then the name.
 pub type Tail = Vec<u8>;
@@ -76,11 +75,11 @@ pub fn tail_of(path: &Path) -> Tail {
     tail(path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default())
 }
 
-fn file_key(watch: WatchId, tail: &[u8]) -> Vec<u8> {
+pub(super) fn file_key(watch: WatchId, tail: &[u8]) -> Vec<u8> {
     [key(b'f', watch).as_slice(), tail].concat()
 }
 
-fn state_key(watch: WatchId, file: &File, tail: &[u8]) -> Vec<u8> {
+pub(super) fn state_key(watch: WatchId, file: &File, tail: &[u8]) -> Vec<u8> {
     let mut key = key(b's', watch);
     key.push(file.state.number());
     key.extend_from_slice(&file.since_ms.max(0).to_be_bytes());
@@ -88,23 +87,23 @@ fn state_key(watch: WatchId, file: &File, tail: &[u8]) -> Vec<u8> {
     key
 }
 
-fn counter(watch: WatchId, what: u8) -> Vec<u8> {
+pub(super) fn counter(watch: WatchId, what: u8) -> Vec<u8> {
     let mut key = b"watch".to_vec();
     key.extend_from_slice(&watch.to_be_bytes());
     key.push(what);
     key
 }
 
-const CONVERTED: u8 = b'N';
-const BEFORE: u8 = b'B';
-const AFTER: u8 = b'A';
+pub(super) const CONVERTED: u8 = b'N';
+pub(super) const BEFORE: u8 = b'B';
+pub(super) const AFTER: u8 = b'A';
 const NEXT: &[u8] = b"watch-next";
 
-fn job_key(job: JobId) -> Vec<u8> {
+pub(super) fn job_key(job: JobId) -> Vec<u8> {
     [b"j", job.0.as_bytes().as_slice()].concat()
 }
 
-fn content_key(content: &ContentId) -> Vec<u8> {
+pub(super) fn content_key(content: &ContentId) -> Vec<u8> {
     [b"c", content.as_slice()].concat()
 }
 
@@ -126,128 +125,6 @@ pub fn note_output(
     Ok(())
 }
 
-/// Changes that become durable together, in parts when they are many.
-pub struct Changes<'a> {
-    book: &'a Book,
-    watch: WatchId,
-    batch: Batch,
-    writes: usize,
-    counts: BTreeMap<u8, i64>,
-}
-
-impl Changes<'_> {
-    /// A file is so now; `before`: as it is on disk.
-    pub fn put(
-        &mut self,
-        tail: &[u8],
-        before: Option<&File>,
-        after: File,
-    ) -> Result<(), StoreError> {
-        let old = before.map(|before| state_key(self.watch, before, tail));
-        let new = state_key(self.watch, &after, tail);
-        if old.as_ref() != Some(&new) {
-            if let Some(old) = old {
-                self.batch.delete(Table::Watches, &old);
-            }
-            self.batch.put(Table::Watches, &new, Vec::new());
-        }
-        self.count(before, -1);
-        self.count(Some(&after), 1);
-        self.put_value(&file_key(self.watch, tail), &Entry::File(after))
-    }
-
-    /// A directory is known.
-    pub fn put_dir(&mut self, tail: &[u8], dir: super::records::Dir) -> Result<(), StoreError> {
-        self.put_value(&file_key(self.watch, tail), &Entry::Dir(dir))
-    }
-
-    /// What had this name is gone.
-    pub fn remove(&mut self, tail: &[u8], before: &Entry) -> Result<(), StoreError> {
-        if let Entry::File(file) = before {
-            self.batch.delete(Table::Watches, &state_key(self.watch, file, tail));
-            self.count(Some(file), -1);
-        }
-        self.batch.delete(Table::Watches, &file_key(self.watch, tail));
-        self.written(2)
-    }
-
-    /// What became of a content.
-    pub fn put_content(&mut self, id: &ContentId, content: &Content) -> Result<(), StoreError> {
-        self.put_value(&content_key(id), content)
-    }
-
-    /// A job converts a file.
-    pub fn put_errand(&mut self, job: JobId, errand: &Errand) -> Result<(), StoreError> {
-        self.put_value(&job_key(job), errand)
-    }
-
-    /// A job that converts a file is settled.
-    pub fn remove_errand(&mut self, job: JobId) {
-        self.batch.delete(Table::Watches, &job_key(job));
-    }
-
-    /// A job makes a file.
-    pub fn put_output(
-        &mut self,
-        path: &Path,
-        job: JobId,
-        bytes: Option<u64>,
-    ) -> Result<(), StoreError> {
-        note_output(&mut self.batch, path, job, bytes)?;
-        self.written(1)
-    }
-
-    /// A file was converted.
-    pub fn add_converted(&mut self, before: u64, after: u64) {
-        for (what, number) in [(CONVERTED, 1), (BEFORE, before), (AFTER, after)] {
-            let number = i64::try_from(number).unwrap_or(i64::MAX);
-            *self.counts.entry(what).or_default() += number;
-        }
-    }
-
-    fn put_value<T: Serialize>(&mut self, key: &[u8], value: &T) -> Result<(), StoreError> {
-        self.batch.put(Table::Watches, key, encode(SCHEMA, value)?);
-        self.written(3)
-    }
-
-    fn count(&mut self, file: Option<&File>, by: i64) {
-        if let Some(file) = file {
-            *self.counts.entry(file.state.number()).or_default() += by;
-        }
-    }
-
-    fn written(&mut self, writes: usize) -> Result<(), StoreError> {
-        self.writes += writes;
-        if self.writes >= WRITES_MAX || self.batch.bytes() >= BYTES_MAX {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self) -> Batch {
-        let mut batch = std::mem::take(&mut self.batch);
-        self.writes = 0;
-        for (what, by) in std::mem::take(&mut self.counts) {
-            if by != 0 {
-                batch.add(Table::Counters, &counter(self.watch, what), by);
-            }
-        }
-        batch
-    }
-
-    /// What was changed so far becomes durable. For threads outside of the async runtime.
-    pub fn flush(&mut self) -> Result<(), StoreError> {
-        let batch = self.take();
-        if batch.is_empty() { Ok(()) } else { self.book.kv.commit_blocking(batch) }
-    }
-
-    /// The same, for async callers with few changes.
-    pub async fn save(mut self) -> Result<(), StoreError> {
-        let batch = self.take();
-        if batch.is_empty() { Ok(()) } else { self.book.kv.commit(batch).await }
-    }
-}
-
 impl Book {
     /// In this database.
     pub fn new(kv: Kv) -> Book {
@@ -256,8 +133,7 @@ impl Book {
 
     /// Begins to change files of a folder.
     pub fn change(&self, watch: WatchId) -> Changes<'_> {
-        let (batch, counts) = (Batch::new(), BTreeMap::new());
-        Changes { book: self, watch, batch, writes: 0, counts }
+        Changes::new(&self.kv, watch)
     }
 
     fn value<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
@@ -308,7 +184,7 @@ impl Book {
 
     fn forget_all(&self, prefix: &[u8]) -> Result<(), StoreError> {
         loop {
-            let page = self.kv.scan(Table::Watches, prefix, None, WRITES_MAX)?;
+            let page = self.kv.scan(Table::Watches, prefix, None, REMOVED_AT_ONCE)?;
             if page.is_empty() {
                 return Ok(());
             }

@@ -2,8 +2,6 @@
 //! them. One task a folder, and only it changes what is kept of the folder's files.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +9,9 @@ use dmc_protocol::id::JobId;
 use dmc_store::StoreError;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use notify::{RecursiveMode, Watcher};
 use tracing::{debug, info, warn};
 
+use super::ears::Ears;
 use super::look::{self, Terms, Trouble};
 use super::records::State;
 use super::scan::{self, Scan};
@@ -78,12 +76,6 @@ struct Tender {
     unsure: bool,
     paid: Instant,
     ears: Option<Ears>,
-}
-
-/// What hears of changes, and the directory that it listens to, by device and inode.
-struct Ears {
-    _ears: notify::RecommendedWatcher,
-    of: Option<(u64, u64)>,
 }
 
 impl Tender {
@@ -263,16 +255,15 @@ impl Tender {
     /// is listened to anew.
     async fn listen(&mut self, terms: &Terms) {
         let root = terms.watch.dir.0.clone();
-        let of = std::fs::metadata(&root).map(|meta| (meta.dev(), meta.ino())).ok();
-        if self.ears.as_ref().is_some_and(|ears| ears.of == of) {
+        if self.ears.as_ref().is_some_and(|ears| ears.hears(&root)) {
             return;
         }
         self.ears = None;
         let handle = Arc::clone(&self.handle);
-        let begun = tokio::task::spawn_blocking(move || ears(&handle, &root));
+        let begun = tokio::task::spawn_blocking(move || Ears::begin(&handle, &root));
         match begun.await {
             Ok(Ok(ears)) => {
-                self.ears = Some(Ears { _ears: ears, of });
+                self.ears = Some(ears);
                 self.handle.note_ears(None);
             }
             Ok(Err(e)) => {
@@ -443,31 +434,4 @@ async fn blocking<T: Send + 'static>(
         Ok(done) => done,
         Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
     }
-}
-
-/// Tells the folder's task which directories changed.
-fn ears(handle: &Arc<Handle>, root: &Path) -> notify::Result<notify::RecommendedWatcher> {
-    let (told, dir) = (Arc::downgrade(handle), root.to_owned());
-    let tell = move |event: notify::Result<notify::Event>| {
-        let Some(handle) = told.upgrade() else { return };
-        match event {
-            Ok(event) if event.need_rescan() => handle.changed_all(),
-            Ok(event) if matches!(event.kind, notify::EventKind::Access(_)) => {}
-            Ok(event) => {
-                for path in &event.paths {
-                    let parent = path.parent().and_then(|parent| parent.strip_prefix(&dir).ok());
-                    match parent {
-                        Some(parent) => handle.changed(parent.to_owned()),
-                        // The folder itself.
-                        None => handle.changed(PathBuf::new()),
-                    }
-                }
-            }
-            Err(_) => handle.changed_all(),
-        }
-    };
-    let config = notify::Config::default().with_follow_symlinks(false);
-    let mut ears = notify::RecommendedWatcher::new(tell, config)?;
-    ears.watch(root, RecursiveMode::Recursive)?;
-    Ok(ears)
 }
