@@ -101,12 +101,7 @@ async fn look_now(
         let file = now(State::Result { job }, Some(id));
         return Ok(Some(Seen { file, content: Some((id, known)) }));
     }
-    let cheap = Facts {
-        path: &file.path,
-        bytes: file.stamp.bytes,
-        changed_ms: ms(file.stamp.mtime_ns),
-        media: None,
-    };
+    let cheap = cheap(file);
     if let Some(state) =
         skip(&judge::judge(&terms.rules, &terms.aim, &cheap, now_ms()), terms, None)
     {
@@ -256,6 +251,36 @@ fn media(probe: &Probe) -> Media {
     Media { kind: probe.kind, codec, height, seconds: lasts.map(|us| us / 1_000_000), hdr }
 }
 
+/// Decides at once upon the files that the cheap rules leave alone: by the thousand, without touching
+/// their disk. Those that are left are to be looked into.
+pub fn sift(shared: &Shared, terms: &Terms, fresh: Vec<Listed>) -> Result<Vec<Listed>, StoreError> {
+    let mut changes = shared.library.book.change(terms.watch.id);
+    let mut left = Vec::new();
+    for listed in fresh {
+        let path = terms.place(&listed.file.path);
+        let rulings = judge::judge(&terms.rules, &terms.aim, &cheap(&listed.file), now_ms());
+        match skip(&rulings, terms, None) {
+            Some(state) if ours(shared, &path, listed.file.stamp.bytes)?.is_none() => {
+                let judged = terms.watch.fingerprint();
+                let after = File { state, judged, since_ms: now_ms(), ..listed.file.clone() };
+                changes.put(&listed.tail, Some(&listed.file), after)?;
+            }
+            _ => left.push(listed),
+        }
+    }
+    changes.flush()?;
+    Ok(left)
+}
+
+fn cheap(file: &File) -> Facts<'_> {
+    Facts {
+        path: &file.path,
+        bytes: file.stamp.bytes,
+        changed_ms: ms(file.stamp.mtime_ns),
+        media: None,
+    }
+}
+
 /// Which of these files stopped changing: they are looked at next. The others go on resting. The
 /// moment in which the next one may be ready.
 pub fn settle(
@@ -290,6 +315,9 @@ pub fn settle(
 /// Files that somebody still writes go back to rest; the others may be looked at.
 pub fn not_busy(book: &Book, watch: &Watch, all: Vec<Listed>) -> Result<Vec<Listed>, StoreError> {
     let paths: Vec<PathBuf> = all.iter().map(|of| watch.dir.join(&of.file.path.0)).collect();
+    if paths.is_empty() {
+        return Ok(all);
+    }
     let busy = super::busy::open_for_writing(&paths);
     if busy.is_empty() {
         return Ok(all);

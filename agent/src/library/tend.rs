@@ -22,6 +22,8 @@ use crate::worker::chain;
 
 /// A scan pauses after so long, for what else is to be done.
 const STEP: Duration = Duration::from_millis(500);
+/// Files that the cheap rules are asked about at a time.
+const SIFTED: usize = 1_000;
 /// Files that are looked at before something else is done.
 const LOOKS: usize = 32;
 /// Files that get a job at the same time: each is read a little for that.
@@ -290,7 +292,7 @@ impl Tender {
     /// Looks at some files; whether there are more. `None`: the disk does not answer.
     async fn look(&mut self, terms: &Arc<Terms>) -> Result<Option<bool>, StoreError> {
         let book = &self.shared.library.book;
-        let fresh = book.first(self.handle.id, State::FRESH, None, LOOKS)?;
+        let fresh = book.first(self.handle.id, State::FRESH, None, SIFTED)?;
         if fresh.is_empty() {
             return Ok(Some(false));
         }
@@ -299,8 +301,14 @@ impl Tender {
             self.handle.set(Doing::Looking(left));
         }
         let (owned, watch) = (book.clone(), Arc::clone(&terms.watch));
-        let quiet = blocking(move || look::not_busy(&owned, &watch, fresh)).await?;
         let shared = &self.shared;
+        let (sieve, sifted) = (Arc::clone(shared), Arc::clone(terms));
+        let quiet = blocking(move || {
+            let mut left = look::sift(&sieve, &sifted, fresh)?;
+            left.truncate(LOOKS);
+            look::not_busy(&owned, &watch, left)
+        });
+        let quiet = quiet.await?;
         let looks: Vec<BoxFuture<'static, _>> = quiet
             .into_iter()
             .map(|listed| {
