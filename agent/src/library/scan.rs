@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use dmc_store::StoreError;
 
-use super::book::{Book, Changes, tail, tail_of};
+use super::book::{Book, tail, tail_of};
+use super::changes::Changes;
 use super::records::{Dir, Entry, File, State, Watch};
 use crate::jobs::Stamp;
 use crate::media::publish;
