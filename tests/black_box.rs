@@ -21,6 +21,8 @@ mod install;
 #[cfg(test)]
 mod items;
 #[cfg(test)]
+mod library;
+#[cfg(test)]
 mod manners;
 #[cfg(test)]
 mod membership;

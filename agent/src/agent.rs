@@ -33,7 +33,8 @@ use crate::replace::{self, book::UndoBook};
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
 use crate::{
-    custody, http, identity, intake, manners, owner, power, speeds, state, webhooks, worker,
+    custody, http, identity, intake, library, manners, owner, power, speeds, state, webhooks,
+    worker,
 };
 
 /// The port that agents prefer to listen on for peers.
@@ -400,6 +401,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         shared.tasks.spawn(webhooks::run(Arc::clone(&shared)));
     }
     intake::resume(&shared).await;
+    library::start(&shared)?;
     replace::keep_tidy(Arc::clone(&shared));
     manners::begin(Arc::clone(&shared));
     if was_known {

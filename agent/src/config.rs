@@ -98,6 +98,12 @@ pub struct Settings {
     /// Jobs that are open at a time: read, planned and shared out. Others wait on the disk. 0: no
     /// new job begins.
     pub jobs_open_max: usize,
+    /// Jobs of watched folders at a time; other files wait in their folders.
+    pub watch_jobs_max: usize,
+    /// Seconds in which a file of a watched folder must not change before it is taken.
+    pub watch_settle_s: u64,
+    /// Seconds between two looks at all of a watched folder: not every disk tells of changes.
+    pub watch_rescan_s: u64,
     /// Where results that others deliver to this agent are put; without it, none are.
     pub inbox: Option<PathBuf>,
     /// Days that the originals of replaced files are kept.
@@ -169,6 +175,9 @@ impl Default for Settings {
             custodian: true,
             hand_over: HandOver::Auto,
             jobs_open_max: 64,
+            watch_jobs_max: 16,
+            watch_settle_s: 30,
+            watch_rescan_s: 900,
             inbox: None,
             undo_keep_days: 30,
             undo_bytes_max: 0,

@@ -14,6 +14,7 @@ pub mod intact;
 pub mod intake;
 pub mod items;
 pub mod jobs;
+pub mod library;
 pub mod machine;
 pub mod manners;
 pub mod media;

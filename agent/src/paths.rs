@@ -17,6 +17,12 @@ impl From<&Path> for AnyPath {
     }
 }
 
+impl std::fmt::Display for AnyPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
 impl std::ops::Deref for AnyPath {
     type Target = Path;
     fn deref(&self) -> &Path {

@@ -26,6 +26,7 @@ use crate::discovery::{Discovery, Sighting};
 use crate::intact::{self, Seen};
 use crate::items::ItemBook;
 use crate::jobs::JobBook;
+use crate::library::Library;
 use crate::media::children::Children;
 use crate::media::run::Tools;
 use crate::media::verify::Checked;
@@ -102,6 +103,8 @@ pub struct Shared {
     pub jobs: JobBook,
     /// What clients gave it to convert.
     pub items: ItemBook,
+    /// Watched folders.
+    pub library: Library,
     /// Sources that were replaced, or are to be.
     pub undo: UndoBook,
     /// Who waits for room on a disk.
@@ -267,8 +270,10 @@ impl Runtime {
         discovery: Option<Discovery>,
     ) -> (Runtime, Arc<Shared>) {
         let mesh = Mesh::new(parts.me, parts.settings.mesh.clone());
+        let library = Library::new(parts.store.kv.clone(), parts.settings.watch_jobs_max);
         let shared = Arc::new(Shared {
             me: parts.me,
+            library,
             settings: parts.settings,
             data_dir: parts.data_dir,
             store: parts.store,

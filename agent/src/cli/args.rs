@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dmc_agent::config::Door;
 use dmc_agent::http::access::Scope;
 use dmc_agent::jobs::{Priority, Status};
-use dmc_protocol::media::{Codec, Container, EncoderSpeed};
+use dmc_protocol::media::{Codec, Container, EncoderSpeed, MediaKind};
 
 use super::service::ServiceCommand;
 
@@ -97,6 +97,11 @@ pub(crate) enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Watch folders, and convert what is in them by rules.
+    Watch {
+        #[command(subcommand)]
+        command: Option<WatchCommand>,
     },
     /// Print a link that opens the dashboard of this agent in a browser.
     Dashboard,
@@ -259,6 +264,63 @@ pub(crate) enum JobsCommand {
     TakeBack { id: String },
     /// Forget a job that is over.
     Remove { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WatchCommand {
+    /// Watch a folder from now on; one that is watched already gets these settings.
+    Add(WatchAdd),
+    /// The watched folders, and how far they are.
+    List,
+    /// Watch a folder no more. Its files, results and running jobs stay.
+    Remove { dir: PathBuf },
+    /// Look at all files now, of one folder or of all.
+    Scan { dir: Option<PathBuf> },
+    /// Take nothing new from a folder, or from all.
+    Pause { dir: Option<PathBuf> },
+    /// Go on. A folder that stopped because its files are gone takes them for really gone.
+    Resume { dir: Option<PathBuf> },
+    /// Say what each rule says of a file, and why.
+    Explain { file: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchAdd {
+    /// The folder, with all that lies below it.
+    pub dir: PathBuf,
+    /// Target settings; once for each kind of media. `dmc presets` lists them.
+    #[arg(long, value_name = "NAME", default_value = "hevc")]
+    pub preset: Vec<String>,
+    /// Kinds to take: video, audio, image [default: those that the presets make].
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub kinds: Vec<Kind>,
+    /// Which files to convert, and when; examples/rules.toml shows all rules.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Results take the place of their sources; `dmc undo` brings those back.
+    #[arg(long, conflicts_with = "mirror")]
+    pub replace: bool,
+    /// Results go below this directory, by the same relative paths [default: beside the sources].
+    #[arg(long, value_name = "DIR")]
+    pub mirror: Option<PathBuf>,
+}
+
+/// A kind of media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Video,
+    Audio,
+    Image,
+}
+
+impl From<Kind> for MediaKind {
+    fn from(kind: Kind) -> MediaKind {
+        match kind {
+            Kind::Video => MediaKind::Video,
+            Kind::Audio => MediaKind::Audio,
+            Kind::Image => MediaKind::Image,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -262,7 +262,7 @@ impl Client {
         }
     }
 
-    async fn read<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Trouble> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, answer: Response) -> Result<T, Trouble> {
         let bytes = answer.bytes().await.map_err(Trouble::of)?;
         serde_json::from_slice(&bytes).map_err(|e| {
             let what = if e.is_syntax() || e.is_eof() {

@@ -23,6 +23,7 @@ mod show;
 mod tokens;
 mod undo;
 mod upload;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -103,6 +104,7 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Peers => peers::run(&Client::connect(&place).await?).await,
         Command::Mesh { command } => mesh::run(&place, command).await,
         Command::Token { command } => tokens::run(&Client::connect(&place).await?, command).await,
+        Command::Watch { command } => watch::run(&Client::connect(&place).await?, command).await,
         Command::Dashboard => tokens::dashboard(&Client::connect(&place).await?).await,
         Command::Pause => peers::pause(&Client::connect(&place).await?, true).await,
         Command::Resume => peers::pause(&Client::connect(&place).await?, false).await,

@@ -46,6 +46,7 @@ fn described() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(pause))
         .routes(routes!(resume))
         .merge(super::items::routes())
+        .merge(super::library::routes())
         .merge(super::mesh::routes())
         .merge(super::events::routes())
         .merge(super::metrics::routes())

@@ -24,6 +24,7 @@ use crate::runtime::Shared;
     tags(
         (name = "items", description = "Files that clients send or name, and their results"),
         (name = "jobs", description = "Conversions, with their tasks and attempts"),
+        (name = "library", description = "Watched folders, their rules and files"),
         (name = "agent", description = "This agent and those that it knows"),
         (name = "mesh", description = "Who belongs to the mesh"),
         (name = "tokens", description = "Who may use this API"),

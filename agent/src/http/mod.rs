@@ -12,6 +12,7 @@ mod guard;
 mod handed;
 mod held;
 mod items;
+pub mod library;
 pub mod mesh;
 mod metrics;
 mod page;

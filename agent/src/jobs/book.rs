@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dmc_protocol::codec;
 use dmc_protocol::id::JobId;
 use dmc_store::{Batch, Kv, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -19,6 +19,7 @@ use super::index;
 use super::past::{self, Past};
 use super::{Entry, Phase, Planned, Priority, Request, Status, now_ms};
 use crate::http::views::TaskView;
+use crate::library::book::note_output;
 use crate::news::News;
 use crate::room::Room;
 use crate::state;
@@ -32,6 +33,8 @@ const PLAN_BYTES_MAX: usize = 1 << 30;
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// Jobs that may be saved at the same time, so that their commits are one.
 const SAVING: usize = 256;
+/// Ends of jobs that are told one by one.
+const CLOSED: usize = 1_024;
 
 /// How a job ended, as people see it.
 #[derive(Debug, Clone)]
@@ -63,6 +66,8 @@ pub struct JobBook {
     news: Arc<News>,
     /// Told when a job is over, when anybody wants to know.
     ended: Option<Arc<Notify>>,
+    /// See [`JobBook::closed`].
+    closed: broadcast::Sender<JobId>,
 }
 
 fn is_full(error: &std::io::Error) -> bool {
@@ -87,12 +92,18 @@ impl JobBook {
         let open = open.map(|request| (request.id, Entry::new(request, &stop))).collect();
         let (open, saving) = (Mutex::new(open), (0..SAVING).map(|_| Default::default()).collect());
         let (turn, listing) = (tokio::sync::Mutex::default(), Mutex::default());
-        Ok(JobBook { open, saving, turn, listing, stop, kv, dir, room, news, ended: None })
+        let closed = broadcast::channel(CLOSED).0;
+        Ok(JobBook { open, saving, turn, listing, stop, kv, dir, room, news, ended: None, closed })
     }
 
     /// Ends of jobs are noted for [`webhooks`], which are woken by `ended`.
     pub fn telling(self, ended: Arc<Notify>) -> JobBook {
         JobBook { ended: Some(ended), ..self }
+    }
+
+    /// Hears of jobs that are over, when that is durable.
+    pub fn closed(&self) -> broadcast::Receiver<JobId> {
+        self.closed.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Entry>> {
@@ -162,6 +173,14 @@ impl JobBook {
         let next = index::first(&self.kv, lane, limit)?.into_iter();
         let next = next.map(|id| Ok(index::get(&self.kv, id)?.map(|of| of.priority)));
         Ok((open, next.filter_map(Result::transpose).collect::<Result<_, StoreError>>()?))
+    }
+
+    /// The open job that makes this file. One that is to take the place of its source is that source.
+    pub fn makes(&self, output: &Path) -> Option<JobId> {
+        let all = self.lock();
+        let mut own = all.values().map(|entry| &entry.request);
+        own.find(|of| of.custody.is_none() && of.output.0 == output && of.input.0 != output)
+            .map(|request| request.id)
     }
 
     /// Requests, the newest first: those before one of them, of all or of one status.
@@ -294,10 +313,16 @@ impl JobBook {
         if self.ended.is_some() && after.custody.is_none() {
             webhooks::note(&mut batch, id)?;
         }
+        if after.status == Status::FinishedSuccessful && after.custody.is_none() {
+            // What was made here is never taken for a source.
+            let bytes = after.proof.as_ref().map(|proof| proof.bytes);
+            note_output(&mut batch, &after.output, id, bytes)?;
+        }
         self.commit(batch).await?;
         self.ended.iter().for_each(|ended| ended.notify_one());
         self.drop_entry(id);
         self.news.job(id);
+        let _nobody_may_listen = self.closed.send(id);
         if after.status == Status::FinishedSuccessful {
             self.remove_dir(id); // only a retry needs the plan
         }

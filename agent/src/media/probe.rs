@@ -63,6 +63,36 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
     Ok(probe)
 }
 
+/// Reads what the headers of a file say: enough to decide whether to convert it, not to do it.
+///
+/// # Errors
+/// As [`probe`], as far as the headers show it.
+pub async fn glance(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
+    let (bytes, sniffed) = sniff::look(path).await?;
+    let forced = match sniffed {
+        Sniffed::Picture(name) => InputFormat::new(name),
+        // With its own words.
+        Sniffed::Unsupported(_) => return probe(tools, path).await,
+        Sniffed::Other => None,
+    };
+    let document = headers(tools, path, forced.as_ref()).await?;
+    let Some(format) = InputFormat::new(&document.format.format_name) else {
+        return probe(tools, path).await;
+    };
+    bounds::check_headers(path, &document)?;
+    let pictures = match main_video(&document.streams, &format) {
+        Some(raw) => match describe(path, raw, &[]) {
+            Ok(pictures) => Some(pictures),
+            // The first frames may tell what the headers do not.
+            Err(_) => return probe(tools, path).await,
+        },
+        None => None,
+    };
+    let probe = assemble(&document, format, bytes, pictures);
+    refuse_useless(path, &probe)?;
+    Ok(probe)
+}
+
 async fn headers(
     tools: &Tools,
     path: &Path,

@@ -276,7 +276,9 @@ fn trouble(ended: Ended) -> Trouble {
     match ended {
         Ended::Cancelled => Trouble::Cancelled,
         Ended::Full(why) => Trouble::Bad(Failure::new(FailureKind::DiskFull, why)),
-        Ended::Failed(error) | Ended::Suspect(_, error) => Trouble::own(error),
+        Ended::Failed(error) | Ended::Unwanted(error) | Ended::Suspect(_, error) => {
+            Trouble::own(error)
+        }
         Ended::Damaged(_) => Trouble::own("a part is damaged".to_owned()),
     }
 }

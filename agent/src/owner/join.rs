@@ -9,7 +9,9 @@ use dmc_protocol::message::TaskResult;
 use tracing::debug;
 
 use crate::intact;
+use crate::intake;
 use crate::jobs::{Phase, Proof};
+use crate::library;
 use crate::media::run::TaskOutput;
 use crate::media::{MediaError, join as joining, publish, verify};
 use crate::replace::{SwapError, service};
@@ -49,6 +51,10 @@ pub fn join(shared: Arc<Shared>, job: JobId) {
         match ended {
             Ended::Cancelled | Ended::Full(_) => debug!(%job, "joining was cancelled"),
             Ended::Failed(error) => fail(&shared, job, error).await,
+            Ended::Unwanted(why) => {
+                debug!(%job, "{why}");
+                intake::cancel(&shared, job).await;
+            }
             Ended::Damaged(task) => {
                 if let Some(spec) = scene.spec(task.index) {
                     intact::redo(&shared, task, spec, "its result").await;
@@ -86,6 +92,8 @@ pub(super) enum Ended {
     /// A disk is full: nobody's fault, and it passes.
     Full(String),
     Failed(String),
+    /// The rules of its folder throw the result away: it would save too little.
+    Unwanted(String),
     /// The result of a task is damaged on this disk.
     Damaged(TaskId),
     Suspect(TaskId, String),
@@ -138,6 +146,9 @@ pub(super) async fn publish_result(
     temp: &Path,
     proof: Proof,
 ) -> Result<(), Ended> {
+    if let Some(why) = library::unwanted(shared, job, proof.bytes).await {
+        return Err(Ended::Unwanted(why));
+    }
     let publishing = inode(temp);
     let kept = shared.jobs.change(job, |request| {
         request.phase = Phase::Publishing;

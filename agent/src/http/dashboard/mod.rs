@@ -12,6 +12,7 @@ mod calls;
 mod conversions;
 mod job;
 mod jobs;
+mod library;
 mod login;
 mod map;
 mod mesh;
@@ -59,6 +60,7 @@ pub(super) fn routes(description: Arc<Description>) -> Router<Arc<Shared>> {
         .merge(mesh_actions::routes())
         .merge(jobs::routes())
         .merge(job::routes())
+        .merge(library::routes())
         .merge(savings::routes())
         .merge(settings::routes())
         .merge(calls::routes(description))
@@ -90,18 +92,20 @@ async fn protect(mut response: Response) -> Response {
 enum View {
     Mesh,
     Jobs,
+    Library,
     Savings,
     Settings,
 }
 
 impl View {
-    const ALL: [View; 4] = [View::Mesh, View::Jobs, View::Savings, View::Settings];
+    const ALL: [View; 5] = [View::Mesh, View::Jobs, View::Library, View::Savings, View::Settings];
 
     /// Where it is, relative to the base.
     fn place(self) -> &'static str {
         match self {
             View::Mesh => "./",
             View::Jobs => "jobs",
+            View::Library => "library",
             View::Savings => "savings",
             View::Settings => "settings",
         }
@@ -111,6 +115,7 @@ impl View {
         match self {
             View::Mesh => "Mesh",
             View::Jobs => "Jobs",
+            View::Library => "Library",
             View::Savings => "Savings",
             View::Settings => "Settings",
         }

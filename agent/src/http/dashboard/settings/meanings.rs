@@ -44,6 +44,9 @@ pub(super) const GROUPS: [Group; 5] = [
         title: "Jobs",
         keys: &[
             ("jobs_open_max", "Jobs that are worked on at a time; others wait on the disk."),
+            ("watch_jobs_max", "Jobs of watched folders at a time; other files wait there."),
+            ("watch_settle_s", "How long a file of a watched folder must rest before it is taken."),
+            ("watch_rescan_s", "How often all of a watched folder is looked at."),
             ("custodian", "Keeps whole jobs of members that leave."),
             ("hand_over", "Hands its own jobs over while this machine runs on its battery."),
             ("inbox", "Where results that others deliver to this agent are put."),
