@@ -21,6 +21,7 @@ pub mod news;
 pub mod owner;
 mod pake;
 pub mod paths;
+pub mod presets;
 pub mod power;
 pub mod room;
 pub mod runtime;

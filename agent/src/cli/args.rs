@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dmc_agent::config::Door;
 use dmc_agent::http::access::Scope;
 use dmc_agent::jobs::Status;
+use dmc_protocol::media::options::{Crop, Deinterlace, Family, Fps, Target, Tracks};
 use dmc_protocol::media::{Codec, Container, EncoderSpeed};
 
 /// When to use colours.
@@ -100,7 +101,7 @@ pub(crate) enum Command {
     Pause,
     /// Take new work again.
     Resume,
-    /// List and show presets.
+    /// List, show, check and import presets.
     Presets {
         #[command(subcommand)]
         command: Option<PresetsCommand>,
@@ -196,6 +197,8 @@ pub(crate) struct ConvertArgs {
     /// Encode the sound with this codec instead of copying it.
     #[arg(long, value_name = "CODEC")]
     pub audio_codec: Option<Codec>,
+    #[command(flatten)]
+    pub options: OptionArgs,
     /// Leave the file and its result on the agent of --agent, too.
     #[arg(long)]
     pub keep: bool,
@@ -205,6 +208,50 @@ pub(crate) struct ConvertArgs {
     /// Settings of the agent that runs when none is running.
     #[command(flatten)]
     pub agent: AgentArgs,
+}
+
+/// What most conversions leave as it is.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Pictures and tracks")]
+pub(crate) struct OptionArgs {
+    /// Scale wider pictures down to this width.
+    #[arg(long, value_name = "PIXELS")]
+    pub max_width: Option<u32>,
+    /// Keep this part of the pictures, or `auto`: all but black borders.
+    #[arg(long, value_name = "W:H:X:Y")]
+    pub crop: Option<Crop>,
+    /// Leave out frames where there are more in a second: 30, 29.97, 24000/1001.
+    #[arg(long, value_name = "FPS")]
+    pub max_fps: Option<Fps>,
+    /// Make whole frames of interlaced ones: bwdif or yadif.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "bwdif", require_equals = true)]
+    pub deinterlace: Option<Deinterlace>,
+    /// Make ordinary pictures of those with high dynamic range.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub tone_map: Option<bool>,
+    /// Mix sound with more channels down to so many.
+    #[arg(long, value_name = "N")]
+    pub audio_channels: Option<u16>,
+    /// Bits a second of each audio track, as in 160k.
+    #[arg(long, value_name = "RATE", value_parser = bit_rate)]
+    pub audio_bitrate: Option<u32>,
+    /// Audio tracks to keep: languages as in eng,deu; or all, or none.
+    #[arg(long, value_name = "LANGS")]
+    pub audio_languages: Option<Tracks>,
+    /// Subtitles to keep: all, none, or languages as in eng,deu.
+    #[arg(long, value_name = "LANGS")]
+    pub subtitles: Option<Tracks>,
+    /// Who encodes: software, hardware (refused where there is none) or auto.
+    #[arg(long, value_name = "FAMILY")]
+    pub encoder: Option<Family>,
+    /// The quality to reach, as in ssim=0.98 or vmaf=95; the crf is found by trial encodes.
+    #[arg(long, value_name = "METRIC=SCORE", conflicts_with = "crf")]
+    pub target: Option<Target>,
+}
+
+fn bit_rate(text: &str) -> Result<u32, String> {
+    let bad = || format!("`{text}` is no bit rate; write it as in 160k");
+    dmc_agent::presets::bit_rate(text).ok_or_else(bad)
 }
 
 #[derive(Debug, Subcommand)]
@@ -308,8 +355,21 @@ impl std::str::FromStr for Time {
 pub(crate) enum PresetsCommand {
     /// All presets.
     List,
-    /// One preset.
+    /// One preset, as a file that says all of it.
     Show { name: String },
+    /// Say whether a preset file can be used, and what is wrong with it.
+    Check {
+        /// The file (TOML).
+        file: PathBuf,
+    },
+    /// Put a preset file, or a preset that HandBrake exported, among the own presets.
+    Import {
+        /// The file: .toml, or HandBrake's .json.
+        file: PathBuf,
+        /// Another name for it.
+        #[arg(long)]
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use dmc_protocol::media::{
     AudioTask, Colour, ContentLight, Encoder, Feed, FieldOrder, Filter, ImageTask,
-    MasteringDisplay, Quality, Rational, SegmentTask, VideoSettings, VideoWork, WholeTask,
+    MasteringDisplay, PixFmt, Quality, RateCap, Rational, SegmentTask, VideoSettings, VideoWork, WholeTask,
 };
 
 use super::bounds;
+use super::hardware;
 use super::run::Args;
 
 /// The end of a file name for a task's result.
@@ -21,6 +22,7 @@ pub(crate) fn segment(task: &SegmentTask, input: &Path, media: &Path, proof: &Pa
     let work = &task.video;
     let base = work.time_base;
     let mut args = Args::ffmpeg();
+    args.words(hardware::device(work.settings.encoder));
     let (source, shift) = match &task.feed {
         Feed::Piece { shift_s, .. } => {
             args.words("-copyts -noautorotate -protocol_whitelist file");
@@ -39,7 +41,12 @@ pub(crate) fn segment(task: &SegmentTask, input: &Path, media: &Path, proof: &Pa
     };
     let (a, b) = (task.a_pts, task.b_pts);
     let head = format!("{source}settb={base}{shift},trim=end_pts={b}");
-    graph(&mut args, work, &head, &format!("trim=start_pts={a},setpts=PTS-{a}"));
+    // The first frame of a piece with pre-roll has no frame before it that would decide.
+    let begins = match &task.feed {
+        Feed::Piece { preroll_keyframes, .. } => *preroll_keyframes == 0,
+        Feed::Seek { from_us, .. } => from_us.is_none(),
+    };
+    graph(&mut args, work, (&head, begins), &format!("trim=start_pts={a},setpts=PTS-{a}"));
     outputs(&mut args, work, media, proof);
     args
 }
@@ -48,6 +55,7 @@ pub(crate) fn segment(task: &SegmentTask, input: &Path, media: &Path, proof: &Pa
 pub(crate) fn whole(task: &WholeTask, input: &Path, media: &Path, proof: &Path) -> Args {
     let work = &task.video;
     let mut args = Args::ffmpeg();
+    args.words(hardware::device(work.settings.encoder));
     if !task.continuous {
         args.arg("-copyts");
     }
@@ -61,7 +69,7 @@ pub(crate) fn whole(task: &WholeTask, input: &Path, media: &Path, proof: &Path) 
              if(isnan(PREV_OUTPTS),ld(0),max(ld(0),PREV_OUTPTS+1))'",
         );
     }
-    graph(&mut args, work, &head, "setpts=PTS-STARTPTS");
+    graph(&mut args, work, (&head, true), "setpts=PTS-STARTPTS");
     outputs(&mut args, work, media, proof);
     if task.continuous {
         // Which streams are read decides how ffmpeg bridges the jumps; joining reads the same.
@@ -70,13 +78,21 @@ pub(crate) fn whole(task: &WholeTask, input: &Path, media: &Path, proof: &Path) 
     args
 }
 
-fn graph(args: &mut Args, work: &VideoWork, head: &str, trim: &str) {
+fn graph(args: &mut Args, work: &VideoWork, (head, begins): (&str, bool), trim: &str) {
     let mut first = vec![head.to_owned()];
-    first.extend(work.exact_filters.iter().map(filter));
+    first.extend(work.exact_filters.iter().map(|filter| match filter {
+        Filter::RateCap(cap) => select(*cap, work.time_base, begins),
+        other => self::filter(other),
+    }));
     first.extend(field_filter(work.settings.field_order));
     let mut second: Vec<String> = work.filters.iter().map(filter).collect();
+    if work.remembers() {
+        // Deinterlacers count in half ticks.
+        second.push(format!("settb={}", work.time_base));
+    }
     second.push(trim.to_owned());
     second.extend(frame_marks(&work.settings));
+    second.extend(hardware::upload(&work.settings).map(ToOwned::to_owned));
     let (first, second) = (first.join(","), second.join(","));
     let graph = match hash_format(&work.settings) {
         Some(format) => format!("{first},split[x][z];[z]format={format}[y];[x]{second}[e]"),
@@ -94,7 +110,7 @@ fn outputs(args: &mut Args, work: &VideoWork, media: &Path, proof: &Path) {
     let base = work.time_base;
     let timing = format!("-fps_mode passthrough -enc_time_base {base}");
     args.words(&format!("-map [e] {timing}"));
-    encoder(args, &work.settings);
+    encoder(args, &work.settings, (work.width, work.height));
     let format = segment_format(work.settings.encoder);
     args.words(&format!("-map_metadata -1 -map_chapters -1 -video_track_timescale {}", base.den));
     args.words(&format!("-f {format}")).output(media);
@@ -116,7 +132,34 @@ fn filter(filter: &Filter) -> String {
         Filter::TurnLeft => "transpose=cclock".to_owned(),
         Filter::MirrorHorizontal => "hflip".to_owned(),
         Filter::MirrorVertical => "vflip".to_owned(),
+        Filter::Crop { width, height, x, y } => format!("crop={width}:{height}:{x}:{y}:exact=1"),
+        // It needs the time base: see `select`.
+        Filter::RateCap(_) => "null".to_owned(),
+        Filter::Deinterlace { bwdif, top_first } => format!(
+            "{}=mode=send_frame:parity={}:deint=all",
+            if *bwdif { "bwdif" } else { "yadif" },
+            if *top_first { "tff" } else { "bff" }
+        ),
+        Filter::ToneMap { transfer, full_range, pix_fmt } => tone_map(*transfer, *full_range, pix_fmt),
     }
+}
+
+/// Keeps the frames that [`RateCap`] keeps.
+fn select(cap: RateCap, base: Rational, begins: bool) -> String {
+    let (now, before) = (cap.expression(base, "pts"), cap.expression(base, "prev_pts"));
+    let first = u8::from(begins);
+    format!("select='if(isnan(prev_pts),{first},gt({now},{before}))'")
+}
+
+/// Light as it is, then as ordinary displays show it.
+pub(crate) fn tone_map(transfer: u8, full_range: bool, pix_fmt: &PixFmt) -> String {
+    let transfer = if transfer == 18 { "arib-std-b67" } else { "smpte2084" };
+    let range = if full_range { "full" } else { "limited" };
+    format!(
+        "zscale=tin={transfer}:pin=bt2020:min=bt2020nc:rin={range}:t=linear:npl=100,\
+         format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,\
+         zscale=t=bt709:m=bt709:p=bt709:r=limited,format={pix_fmt}"
+    )
 }
 
 /// Marks every frame alike, so that all segments get the same headers.
@@ -148,8 +191,13 @@ fn frame_marks(settings: &VideoSettings) -> Vec<String> {
     marks
 }
 
-fn encoder(args: &mut Args, settings: &VideoSettings) {
+/// The encoder and its settings, for pictures of that size.
+pub(crate) fn encoder(args: &mut Args, settings: &VideoSettings, size: (u32, u32)) {
     let name = settings.encoder.name();
+    if settings.encoder.hardware().is_some() {
+        hardware::encoder(args, settings, size);
+        return;
+    }
     args.words(&format!("-c:v {name} -pix_fmt {}", settings.pix_fmt));
     if let Quality::Crf(crf) = settings.quality {
         args.words(&format!("-crf {crf}"));
@@ -269,12 +317,16 @@ pub(crate) fn audio(task: &AudioTask, input: &Path, media: &Path, proof: &Path) 
     );
     args.arg("-filter_complex").arg(graph).words("-map [x] -map_metadata -1 -map_chapters -1");
     args.words(&format!("-c:a {}", task.encoder.name()));
+    let channels = task.mix_to.unwrap_or(task.channels);
+    if let Some(channels) = task.mix_to {
+        args.words(&format!("-ac {channels}"));
+    }
     match task.encoder {
         Encoder::Flac => args.words(&format!("-sample_fmt {samples} -compression_level 8")),
         Encoder::Libopus => args.words(&format!(
             "-b:a {} -mapping_family {}",
-            task.bps.min(510_000 * u32::from(task.channels)),
-            if task.channels > 2 { 1 } else { 0 }
+            task.bps.min(510_000 * u32::from(channels)),
+            if channels > 2 { 1 } else { 0 }
         )),
         _ => args.words(&format!("-b:a {}", task.bps)),
     };

@@ -1,11 +1,13 @@
 //! Decides what is done to the pictures. Pure.
 
+use dmc_protocol::media::options::{Crop, Deinterlace};
 use dmc_protocol::media::{
-    Colour, Container, Encoder, FieldOrder, Filter, PixFmt, Preset, Rational, VideoSettings,
-    VideoWork,
+    Codec, Colour, Container, Encoder, FieldOrder, Filter, PixFmt, Preset, RateCap, Rational,
+    VideoSettings, VideoWork,
 };
 
 use super::error::MediaError;
+use super::index::Index;
 use super::streams::{Orientation, Pictures};
 
 /// Pixel formats that FFV1 of ffmpeg 5.1 stores.
@@ -77,12 +79,13 @@ pub(crate) fn work(
     let mut exact = Vec::new();
     let mut filters = Vec::new();
     let mut colour = pictures.colour;
+    let tone = tone_mapping(pictures, preset);
     let pix_fmt = if preset.encoder == Encoder::Ffv1 {
         lossless_format(pictures, &mut exact, notes)
     } else {
-        lossy_format(pictures, preset.encoder, &mut filters, &mut colour, notes)
+        lossy_format(pictures, (preset, tone), &mut filters, &mut colour, notes)
     };
-    if pictures.pix_fmt.is_full_range_name() {
+    if tone.is_none() && pictures.pix_fmt.is_full_range_name() {
         colour.full_range = Some(true);
     }
     if pictures.hidden_alpha && !pictures.pix_fmt.has_alpha() {
@@ -94,7 +97,11 @@ pub(crate) fn work(
     let turned = exact.iter().any(|f| matches!(f, Filter::TurnLeft | Filter::TurnRight));
     let flip = |size: (u32, u32)| if turned { (size.1, size.0) } else { size };
     let (mut width, mut height) = flip((pictures.width, pictures.height));
-    if let Some(smaller) = shrink((width, height), preset.max_height) {
+    if let Some(Crop::To { .. }) = preset.options.crop {
+        (width, height) = crop(pictures, preset, (width, height), &mut exact, notes)?;
+    }
+    let most = (preset.options.max_width, preset.max_height);
+    if let Some(smaller) = shrink((width, height), most) {
         (width, height) = smaller;
         filters.insert(0, Filter::Scale { width, height });
     }
@@ -102,8 +109,10 @@ pub(crate) fn work(
         (width, height) = make_even(&pix_fmt, (width, height), &mut filters, notes);
     }
     say_lost_hdr(pictures, preset, notes);
-    if pictures.field_order != FieldOrder::Progressive && preset.encoder == Encoder::Libsvtav1 {
-        notes.push("AV1 has no interlaced coding: fields stay in whole frames".to_owned());
+    let field_order = deinterlace(pictures, preset, &mut filters, notes);
+    if field_order != FieldOrder::Progressive && !codes_fields(preset.encoder) {
+        let encoder = preset.encoder;
+        notes.push(format!("{encoder} has no interlaced coding: fields stay in whole frames"));
     }
     let settings = VideoSettings {
         encoder: preset.encoder,
@@ -111,13 +120,13 @@ pub(crate) fn work(
         speed: preset.speed,
         pix_fmt,
         colour,
-        mastering: pictures.mastering,
-        light: pictures.light,
+        mastering: pictures.mastering.filter(|_| tone.is_none()),
+        light: pictures.light.filter(|_| tone.is_none()),
         sample_aspect: pictures
             .sample_aspect
             .filter(in_aspect_range)
             .map(|sar| if turned { Rational::new(sar.den, sar.num) } else { sar }),
-        field_order: pictures.field_order,
+        field_order,
         frame_rate: pictures.frame_rate.filter(in_aspect_range),
     };
     let work = VideoWork {
@@ -132,6 +141,101 @@ pub(crate) fn work(
     };
     work.validate()?;
     Ok((work, kept))
+}
+
+/// The transfer characteristics that are mapped to those of ordinary pictures.
+fn tone_mapping(pictures: &Pictures, preset: &Preset) -> Option<u8> {
+    let wanted = preset.options.tone_map && !preset.is_lossless();
+    pictures.colour.transfer.filter(|transfer| wanted && matches!(transfer, 16 | 18))
+}
+
+fn codes_fields(encoder: Encoder) -> bool {
+    matches!(encoder, Encoder::Libx264 | Encoder::Libx265 | Encoder::Ffv1)
+}
+
+/// Cuts the rectangle out of the upright pictures, at places where no colour is shared with what
+/// goes; returns their size.
+fn crop(
+    pictures: &Pictures,
+    preset: &Preset,
+    (have_width, have_height): (u32, u32),
+    exact: &mut Vec<Filter>,
+    notes: &mut Vec<String>,
+) -> Result<(u32, u32), MediaError> {
+    let Some(Crop::To { width, height, x, y }) = preset.options.crop else {
+        return Ok((have_width, have_height));
+    };
+    let inside = |from: u32, length: u32, have: u32| from.saturating_add(length) <= have;
+    if !inside(x, width, have_width) || !inside(y, height, have_height) {
+        let why = format!("it is {have_width}×{have_height}, and --crop asks for more");
+        let next = "Choose a rectangle (width:height:x:y) inside it, or --crop auto";
+        return Err(MediaError::refused(std::path::Path::new(""), why, next));
+    }
+    let whole = preset.encoder == Encoder::Ffv1 && pictures.pix_fmt.is_rgb();
+    let even = |n: u32| if whole { n } else { n / 2 * 2 };
+    let (width, height) = (even(width).max(2), even(height).max(2));
+    let (x, y) = (even(x), even(y));
+    if (width, height) == (have_width, have_height) {
+        return Ok((width, height));
+    }
+    exact.push(Filter::Crop { width, height, x, y });
+    notes.push(format!(
+        "{have_width}×{have_height} is cropped to {width}×{height} at {x}, {y} from the top left"
+    ));
+    Ok((width, height))
+}
+
+/// Makes whole frames of fields, where that is wanted and there are any.
+fn deinterlace(
+    pictures: &Pictures,
+    preset: &Preset,
+    filters: &mut Vec<Filter>,
+    notes: &mut Vec<String>,
+) -> FieldOrder {
+    let Some(way) = preset.options.deinterlace else { return pictures.field_order };
+    if pictures.field_order == FieldOrder::Progressive {
+        notes.push("its pictures are whole frames already: nothing is deinterlaced".to_owned());
+        return FieldOrder::Progressive;
+    }
+    let top_first = pictures.field_order == FieldOrder::TopFirst;
+    filters.insert(0, Filter::Deinterlace { bwdif: way == Deinterlace::Bwdif, top_first });
+    FieldOrder::Progressive
+}
+
+/// Leaves out frames where they come faster than wanted. The second value is a reason to take the
+/// frames as one decoder gives them: numbers too large to count with.
+pub(crate) fn cap_rate(
+    work: &mut VideoWork,
+    index: &Index,
+    preset: &Preset,
+    notes: &mut Vec<String>,
+) -> Option<String> {
+    let most = preset.options.max_fps?.0;
+    let shown = index.shown_pts();
+    let base = work.time_base;
+    let as_f64 = |rate: Rational| f64::from(rate.num) / f64::from(rate.den.max(1));
+    let have = match (shown.first(), shown.last()) {
+        (Some(first), Some(last)) if last > first => {
+            (shown.len() - 1) as f64 / base.ticks_to_s(last.saturating_sub(*first))
+        }
+        _ => work.settings.frame_rate.map_or(0.0, as_f64),
+    };
+    // 30000/1001 is 30 enough, and so are timestamps that are rounded to milliseconds.
+    if have <= as_f64(most) * 1.01 {
+        return None;
+    }
+    let cap = RateCap { rate: most, origin: shown.first().copied().unwrap_or(0) };
+    work.exact_filters.push(Filter::RateCap(cap));
+    work.settings.frame_rate = Some(most);
+    if let Some(kept) = (!shown.is_empty()).then(|| cap.keep(base, &shown).len()) {
+        notes.push(format!(
+            "{have:.2} frames a second are capped to {}: {kept} of {} frames are kept",
+            preset.options.max_fps.map(|fps| fps.to_string()).unwrap_or_default(),
+            shown.len()
+        ));
+    }
+    let exact = cap.is_exact(base, &shown);
+    (!exact).then(|| "its timestamps are too large to count frames with".to_owned())
 }
 
 fn in_aspect_range(ratio: &Rational) -> bool {
@@ -205,38 +309,52 @@ fn lossless_format(
 /// The format nearest to the source's that the encoder takes.
 fn lossy_format(
     pictures: &Pictures,
-    encoder: Encoder,
+    (preset, tone): (&Preset, Option<u8>),
     filters: &mut Vec<Filter>,
     colour: &mut Colour,
     notes: &mut Vec<String>,
 ) -> PixFmt {
     let source = &pictures.pix_fmt;
+    let (encoder, plain) = (preset.encoder, preset.options.plain_pixels || tone.is_some());
+    let chip = encoder.hardware().is_some();
     if source.has_alpha() && source.name() != "pal8" && source.name() != "bgra" {
         notes.push(format!("{} cannot hold transparency: it is dropped", encoder.codec()));
     }
     let depth = match (encoder, source.depth()) {
         (_, 8) => 8,
+        _ if plain || (chip && encoder.codec() == Codec::H264) => 8,
         (Encoder::Libx265, 11..) => 12,
         _ => 10,
     };
     if source.depth() > depth {
         notes.push(format!("{} bits a sample become {depth}", source.depth()));
     }
-    let chroma = chroma_of(source, encoder);
+    let chroma = if plain || chip { "420" } else { chroma_of(source, encoder) };
     let suffix = if depth == 8 { String::new() } else { format!("{depth}le") };
     let name = match chroma {
+        _ if chip => if depth == 8 { "nv12" } else { "p010le" }.to_owned(),
         "gray" => format!("gray{suffix}"),
         chroma => format!("yuv{chroma}p{suffix}"),
     };
     let target = PixFmt::new(&name).unwrap_or_else(|| source.clone());
-    if source.is_rgb() {
+    let ordinary = Colour {
+        full_range: Some(false),
+        primaries: Some(1),
+        transfer: Some(1),
+        matrix: Some(1),
+        chroma_location: Some(1),
+    };
+    if let Some(transfer) = tone {
+        let full_range = is_full_range(pictures);
+        filters.push(Filter::ToneMap { transfer, full_range, pix_fmt: target.clone() });
+        notes.push("its high dynamic range is mapped to ordinary pictures (BT.709)".to_owned());
+        *colour = ordinary;
+    } else if source.is_rgb() {
         filters.push(Filter::RgbToYuv { pix_fmt: target.clone() });
         *colour = Colour {
-            full_range: Some(false),
             primaries: colour.primaries.or(Some(1)),
             transfer: colour.transfer.or(Some(1)),
-            matrix: Some(1),
-            chroma_location: Some(1),
+            ..ordinary
         };
     } else if &target != source {
         let full_range = is_full_range(pictures);
@@ -276,7 +394,8 @@ fn turn(
     if orientation.is_upright() {
         return orientation;
     }
-    if preset.container == Container::Mp4 {
+    let is_cropped = matches!(preset.options.crop, Some(Crop::To { .. }));
+    if preset.container == Container::Mp4 && !is_cropped {
         return orientation;
     }
     let quarter = orientation.quarter_turns % 2 == 1;
@@ -309,11 +428,29 @@ pub(crate) fn turn_upright(orientation: Orientation, filters: &mut Vec<Filter>) 
 }
 
 /// A smaller size with the same shape, even in both directions.
-fn shrink((width, height): (u32, u32), max_height: Option<u32>) -> Option<(u32, u32)> {
-    let max = max_height.filter(|max| *max < height)?;
-    let scaled = u64::from(width) * u64::from(max) / u64::from(height.max(1));
+fn shrink(
+    (width, height): (u32, u32),
+    (max_width, max_height): (Option<u32>, Option<u32>),
+) -> Option<(u32, u32)> {
     let even = |n: u64| u32::try_from(n.div_ceil(2) * 2).unwrap_or(u32::MAX).max(2);
-    Some((even(scaled), even(u64::from(max))))
+    let part = |side: u32, max: u32, of: u32| {
+        even(u64::from(side) * u64::from(max) / u64::from(of.max(1)))
+    };
+    let too_wide = max_width.filter(|max| *max < width);
+    let too_high = max_height.filter(|max| *max < height);
+    match (too_wide, too_high) {
+        (None, None) => None,
+        // The one that leaves less of the picture decides.
+        (Some(max), high)
+            if high.is_none_or(|high| {
+                u64::from(max) * u64::from(height) <= u64::from(high) * u64::from(width)
+            }) =>
+        {
+            Some((even(u64::from(max)), part(height, max, width)))
+        }
+        (_, Some(max)) => Some((part(width, max, height), even(u64::from(max)))),
+        (Some(_), None) => None,
+    }
 }
 
 /// Chroma at half density needs even sizes; a stretch by one pixel keeps every part of the picture.
@@ -324,7 +461,8 @@ fn make_even(
     notes: &mut Vec<String>,
 ) -> (u32, u32) {
     let name = pix_fmt.name();
-    let (across, down) = (name.contains("420") || name.contains("422"), name.contains("420"));
+    let halved = name.contains("420") || matches!(name, "nv12" | "p010le");
+    let (across, down) = (halved || name.contains("422"), halved);
     let round = |size: u32, halved: bool| if halved { size.div_ceil(2) * 2 } else { size };
     let size = (round(width, across).max(2), round(height, down).max(2));
     if size != (width, height) {

@@ -11,7 +11,7 @@ use tracing::debug;
 use crate::intact;
 use crate::jobs::{Phase, Proof};
 use crate::media::run::TaskOutput;
-use crate::media::{MediaError, join as joining, publish, verify};
+use crate::media::{MediaError, join as joining, publish, remux, verify};
 use crate::room;
 use crate::runtime::Shared;
 use crate::source;
@@ -169,7 +169,10 @@ async fn join_and_verify(
     joining::join(tools, plan, &scene.input, &results, temp, desk, token).await?;
     phase(Phase::Verifying).await;
     let probe = &scene.planned.probe;
-    let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
+    let mut report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
+    if plan.preset.copies_pictures() {
+        remux::prove(tools, plan, probe, (&scene.input, temp), &mut report, token).await?;
+    }
     source::unchanged(shared, job).await.map_err(Ended::Failed)?;
     Ok(proof_of(&report))
 }

@@ -16,6 +16,7 @@ pub(super) const GROUPS: [Group; 5] = [
             ("accept", "Kinds of work that it takes: video, audio, image. None listed: all."),
             ("prefer", "Encoders whose work it should get before other agents."),
             ("hours", "When it works, in local time. Empty: always."),
+            ("hardware_sessions", "Encodes at the same time on a graphics card or media chip."),
             ("calibrate", "Measures its speed when it starts and does not know it."),
             ("stop_grace_s", "How long running work gets when the agent stops."),
         ],
@@ -33,6 +34,7 @@ pub(super) const GROUPS: [Group; 5] = [
     Group {
         title: "Jobs",
         keys: &[
+            ("presets", "Where own presets are. Not set: beside the configuration file."),
             ("jobs_open_max", "Jobs that are worked on at a time; others wait on the disk."),
             ("custodian", "Keeps whole jobs of members that leave."),
             ("hand_over", "Hands its own jobs over while this machine runs on its battery."),
