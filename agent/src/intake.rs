@@ -122,6 +122,7 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
     let trial = plan::plan(&probe, &index::Index::default(), &preset, &PlanHints::default())
         .map_err(|e| plan::with_path(e, &input))?;
     settle::can_filter(tools, &trial).await?;
+    settle::can_measure(tools, &preset, &input).await?;
     let output = output_path(&wish, &preset, &trial)?;
     check_output(&input, &output, wish.overwrite)?;
     let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
@@ -385,7 +386,7 @@ async fn align(shared: &Arc<Shared>, job: JobId) {
             let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else {
                 return;
             };
-            let kept = match make_plan(shared, &request, None).await {
+            let kept = match make_plan(shared, &request, None, true).await {
                 Ok(planned) => shared.jobs.save_plan(job, planned).await.map_err(|e| no_plan(&e)),
                 Err(e) => Err(chain(&e)),
             };
@@ -416,7 +417,7 @@ pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
             Err(error) => return not_begun(&shared, job, error).await,
         };
         let roomy_plan = async {
-            let planned = make_plan(&shared, &request, probe).await?;
+            let planned = make_plan(&shared, &request, probe, true).await?;
             let bytes = planned.plan.output_bytes_estimate;
             wait_for_room(&shared, &request, bytes, &token).await?;
             Ok::<_, MediaError>(planned)
@@ -472,10 +473,13 @@ pub(crate) async fn not_begun(shared: &Arc<Shared>, job: JobId, error: String) {
     archive::retire(shared, job).await;
 }
 
+/// Reads the source and plans. With `search`, the setting that reaches a wanted quality is looked for;
+/// who only checks what somebody else made does not need it.
 pub(crate) async fn make_plan(
     shared: &Arc<Shared>,
     request: &Request,
     probe: Option<Probe>,
+    search: bool,
 ) -> Result<Planned, MediaError> {
     let tools = shared.tools.as_ref().ok_or(MediaError::NoTool { program: "ffmpeg" })?;
     let probe = match probe {
@@ -497,6 +501,13 @@ pub(crate) async fn make_plan(
     let mut plan = plan::plan(&probe, &index, &preset, &PlanHints { segment_target_s })
         .map_err(|e| plan::with_path(e, &request.input))?;
     settle::can_filter(tools, &plan).await?;
+    if let Some(work) = plan.tasks.iter().find_map(|task| task.video()).filter(|_| search) {
+        let what = (request.input.as_path(), &probe);
+        let (found, words) = settle::quality(shared, request.id, what, (&preset, work)).await?;
+        notes.extend(words);
+        plan = plan::plan(&probe, &index, &found, &PlanHints { segment_target_s })
+            .map_err(|e| plan::with_path(e, &request.input))?;
+    }
     plan.notes.splice(0..0, notes);
     Ok(Planned { probe, plan })
 }

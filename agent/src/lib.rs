@@ -6,6 +6,7 @@ pub mod config;
 pub mod custody;
 pub mod discovery;
 #[doc(hidden)]
+pub mod forecast;
 pub mod fuzzing;
 pub mod hours;
 pub mod http;

@@ -106,6 +106,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<PresetsCommand>,
     },
+    /// Predict what converting a folder would bring: space, time and quality, with error bars.
+    Forecast(ForecastArgs),
     /// Say what is missing on this machine, and how to mend it.
     Doctor,
     /// Print a completion script for a shell.
@@ -247,6 +249,37 @@ pub(crate) struct OptionArgs {
     /// The quality to reach, as in ssim=0.98 or vmaf=95; the crf is found by trial encodes.
     #[arg(long, value_name = "METRIC=SCORE", conflicts_with = "crf")]
     pub target: Option<Target>,
+}
+
+/// What is predicted, and how thoroughly.
+#[derive(Debug, Args)]
+pub(crate) struct ForecastArgs {
+    /// The folder; those in it count, too.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Target settings; `dmc presets` lists them.
+    #[arg(long, default_value = "hevc", value_name = "NAME")]
+    pub preset: String,
+    /// Films that are drawn; of no more than so many, each is looked at.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub files: u16,
+    /// Samples of three seconds of each.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=50))]
+    pub samples: u16,
+    /// What the draw follows from: the same seed draws the same films and places.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Another quality (constant rate factor; smaller is better).
+    #[arg(long)]
+    pub crf: Option<u8>,
+    /// Another encoder speed: ultrafast to veryslow.
+    #[arg(long)]
+    pub encoder_speed: Option<EncoderSpeed>,
+    /// Scale taller pictures down to this height.
+    #[arg(long, value_name = "PIXELS")]
+    pub max_height: Option<u32>,
+    #[command(flatten)]
+    pub options: OptionArgs,
 }
 
 fn bit_rate(text: &str) -> Result<u32, String> {

@@ -13,7 +13,7 @@ use dmc_protocol::media::PresetOverrides;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{ConvertArgs, OptionArgs};
+use super::args::{ConvertArgs, ForecastArgs, OptionArgs};
 use super::client::{Client, Place};
 use super::progress::Screen;
 use super::{End, Usage, jobs, remote_convert, show};
@@ -74,6 +74,18 @@ impl OptionArgs {
             family: this.encoder,
             target: this.target,
             ..PresetOverrides::default()
+        }
+    }
+}
+
+impl ForecastArgs {
+    /// The same as changes to a preset.
+    pub(crate) fn overrides(&self) -> PresetOverrides {
+        PresetOverrides {
+            crf: self.crf,
+            encoder_speed: self.encoder_speed,
+            max_height: self.max_height,
+            ..self.options.overrides()
         }
     }
 }

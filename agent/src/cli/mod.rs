@@ -7,6 +7,7 @@ mod convert;
 mod doctor;
 mod download;
 mod fetch;
+mod forecast;
 mod jobs;
 mod mesh;
 mod peers;
@@ -123,6 +124,7 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Pause => peers::pause(&Client::connect(&place).await?, true).await,
         Command::Resume => peers::pause(&Client::connect(&place).await?, false).await,
         Command::Presets { command } => presets::run(&place, command),
+        Command::Forecast(options) => forecast::run(&place, options).await,
         Command::Doctor => doctor::run(&place).await,
         Command::Completions { shell } => {
             let name = "dmc";
@@ -138,6 +140,7 @@ fn only_here(command: &Command) -> anyhow::Result<()> {
     let what = match command {
         Command::Agent(_) => "`dmc agent` runs an agent on this machine",
         Command::Doctor => "`dmc doctor` looks at this machine",
+        Command::Forecast(_) => "`dmc forecast` samples films of this machine",
         Command::Config { .. } => "`dmc config` shows the settings of this machine",
         Command::Mesh { command: Some(args::MeshCommand::Reset { .. }) } => {
             "`dmc mesh reset` needs the agent's own files, on its machine"

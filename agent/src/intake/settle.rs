@@ -1,16 +1,17 @@
 //! What a preset leaves open is settled: which encoder, which part of the pictures.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use dmc_protocol::id::JobId;
 use dmc_protocol::media::options::{Crop, Family};
-use dmc_protocol::media::{Encoder, Filter, Hardware, Preset, Quality, TaskSpec};
+use dmc_protocol::media::{Encoder, Filter, Hardware, Preset, Quality, TaskSpec, VideoWork};
 
 use super::Refusal;
 use crate::media::plan::Plan;
 use crate::media::run::Tools;
 use crate::media::streams::Probe;
-use crate::media::{MediaError, borders, capability};
+use crate::media::{MediaError, borders, capability, quality};
 use crate::runtime::Shared;
 
 /// Chooses the encoder of a job: one for all of it, so that its segments can be joined.
@@ -82,6 +83,45 @@ pub(super) async fn can_filter(tools: &Tools, plan: &Plan) -> Result<(), MediaEr
             format!("its high dynamic range cannot be mapped to ordinary pictures here: {why}"),
             "Install an ffmpeg with zscale (libzimg), or use --tone-map false",
         )),
+    }
+}
+
+/// Refuses a target that this machine's ffmpeg cannot measure.
+pub(super) async fn can_measure(
+    tools: &Tools,
+    preset: &Preset,
+    input: &Path,
+) -> Result<(), MediaError> {
+    let Some(target) = preset.options.target else { return Ok(()) };
+    let measured = quality::can_measure(tools, target.metric).await;
+    measured.map_err(|why| {
+        MediaError::refused(input, format!("{target} cannot be measured here"), &why)
+    })
+}
+
+/// Searches the setting that reaches the wanted quality, where one is wanted.
+pub(super) async fn quality(
+    shared: &Shared,
+    job: JobId,
+    what: (&Path, &Probe),
+    (preset, work): (&Preset, &VideoWork),
+) -> Result<(Preset, Option<String>), MediaError> {
+    let tools = shared.tools.as_ref().ok_or(MediaError::NoTool { program: "ffmpeg" })?;
+    if preset.options.target.is_none() {
+        return Ok((preset.clone(), None));
+    }
+    let desk = Desk(shared.directory("work").join(format!("samples-{job}")));
+    let token = shared.stop.child_token();
+    let found = quality::settle(tools, what, (preset, work), &desk.0, &token).await?;
+    Ok((found.0, Some(found.1)))
+}
+
+/// A directory that is gone when nobody needs it, whatever happened.
+struct Desk(PathBuf);
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

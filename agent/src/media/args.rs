@@ -80,16 +80,9 @@ pub(crate) fn whole(task: &WholeTask, input: &Path, media: &Path, proof: &Path) 
 
 fn graph(args: &mut Args, work: &VideoWork, (head, begins): (&str, bool), trim: &str) {
     let mut first = vec![head.to_owned()];
-    first.extend(work.exact_filters.iter().map(|filter| match filter {
-        Filter::RateCap(cap) => select(*cap, work.time_base, begins),
-        other => self::filter(other),
-    }));
+    first.extend(exact(work, begins));
     first.extend(field_filter(work.settings.field_order));
-    let mut second: Vec<String> = work.filters.iter().map(filter).collect();
-    if work.remembers() {
-        // Deinterlacers count in half ticks.
-        second.push(format!("settb={}", work.time_base));
-    }
+    let mut second = lossy(work);
     second.push(trim.to_owned());
     second.extend(frame_marks(&work.settings));
     second.extend(hardware::upload(&work.settings).map(ToOwned::to_owned));
@@ -99,6 +92,35 @@ fn graph(args: &mut Args, work: &VideoWork, (head, begins): (&str, bool), trim: 
         None => format!("{first},split[x][y];[x]{second}[e]"),
     };
     args.arg("-filter_complex").arg(graph);
+}
+
+/// What is done to the frames before they are hashed.
+fn exact(work: &VideoWork, begins: bool) -> Vec<String> {
+    let one = |filter: &Filter| match filter {
+        Filter::RateCap(cap) => select(*cap, work.time_base, begins),
+        other => self::filter(other),
+    };
+    work.exact_filters.iter().map(one).collect()
+}
+
+/// What is done to them afterwards.
+fn lossy(work: &VideoWork) -> Vec<String> {
+    let mut filters: Vec<String> = work.filters.iter().map(filter).collect();
+    if work.remembers() {
+        // Deinterlacers count in half ticks.
+        filters.push(format!("settb={}", work.time_base));
+    }
+    filters
+}
+
+/// All that is done to the pictures, in one chain: for samples, and for comparing.
+pub(crate) fn chain(work: &VideoWork, head: &str) -> String {
+    let mut all = vec![head.to_owned()];
+    all.extend(exact(work, true));
+    all.extend(field_filter(work.settings.field_order));
+    all.extend(lossy(work));
+    all.extend(frame_marks(&work.settings));
+    all.join(",")
 }
 
 /// The format in which frames are hashed, where their own has bytes that mean nothing.
@@ -156,8 +178,8 @@ pub(crate) fn tone_map(transfer: u8, full_range: bool, pix_fmt: &PixFmt) -> Stri
     let transfer = if transfer == 18 { "arib-std-b67" } else { "smpte2084" };
     let range = if full_range { "full" } else { "limited" };
     format!(
-        "zscale=tin={transfer}:pin=bt2020:min=bt2020nc:rin={range}:t=linear:npl=100,\
-         format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,\
+        "setparams=range={range}:color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc,\
+         zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,\
          zscale=t=bt709:m=bt709:p=bt709:r=limited,format={pix_fmt}"
     )
 }

@@ -98,7 +98,7 @@ async fn look(
     args.words("-vf cropdetect=limit=24:round=2:reset=0:skip=0 -f null -");
     let mut call = Call::new("looking for black borders", &tools.ffmpeg, args);
     call.wall = WALL;
-    let said = run::said(call, &CancellationToken::new()).await?;
+    let said = run::with_progress(call, |_| {}, &CancellationToken::new()).await?;
     Ok(said.lines().rev().find_map(|line| parse(line, (width, height))).flatten())
 }
 

@@ -30,6 +30,7 @@ mod priming;
 pub mod probe;
 pub mod proof;
 pub mod publish;
+pub mod quality;
 pub(crate) mod remux;
 pub mod run;
 pub mod sandbox;
