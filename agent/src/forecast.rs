@@ -190,8 +190,8 @@ async fn one(
         preset.options.crop = borders::find(tools, &film.path, &probe).await?;
     }
     let hints = PlanHints { segment_target_s: f64::INFINITY };
-    let plan = plan::plan(&probe, &index, &preset, &hints)
-        .map_err(|e| plan::with_path(e, &film.path))?;
+    let plan =
+        plan::plan(&probe, &index, &preset, &hints).map_err(|e| plan::with_path(e, &film.path))?;
     let Some(mut work) = plan.tasks.iter().find_map(TaskSpec::video).cloned() else {
         return Err(refused("its pictures are copied: it keeps its size"));
     };
@@ -276,7 +276,13 @@ impl<'a> Source<'a> {
         });
         let encoded: f64 = encoded.sum();
         let copied = (film.bytes as f64 - pictures).max(0.0);
-        Source { index, work, pictures, length_s, beside: if encoded > 0.0 { encoded } else { copied } }
+        Source {
+            index,
+            work,
+            pictures,
+            length_s,
+            beside: if encoded > 0.0 { encoded } else { copied },
+        }
     }
 
     /// Bytes of the result if all of the film were like this sample: where the source needed more
@@ -309,7 +315,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
         std::fs::create_dir_all(dir.path().join(".hidden")).unwrap();
-        for name in ["x.MKV", "a/y.mp4", "a/b/-z 🎬.avi", "notes.txt", ".hidden/h.mkv", ".part.mkv"] {
+        for name in ["x.MKV", "a/y.mp4", "a/b/-z 🎬.avi", "notes.txt", ".hidden/h.mkv", ".part.mkv"]
+        {
             std::fs::write(dir.path().join(name), "12").unwrap();
         }
         let found = films(dir.path()).unwrap();

@@ -502,7 +502,8 @@ pub(crate) async fn make_plan(
         .map_err(|e| plan::with_path(e, &request.input))?;
     settle::can_filter(tools, &plan).await?;
     if let Some(work) = plan.tasks.iter().find_map(|task| task.video()).filter(|_| search) {
-        let what = (request.input.as_path(), &probe);
+        let input: &Path = &request.input;
+        let what = (input, &probe);
         let (found, words) = settle::quality(shared, request.id, what, (&preset, work)).await?;
         notes.extend(words);
         plan = plan::plan(&probe, &index, &found, &PlanHints { segment_target_s })

@@ -5,8 +5,8 @@ pub mod archive;
 pub mod config;
 pub mod custody;
 pub mod discovery;
-#[doc(hidden)]
 pub mod forecast;
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod hours;
 pub mod http;
@@ -22,8 +22,8 @@ pub mod news;
 pub mod owner;
 mod pake;
 pub mod paths;
-pub mod presets;
 pub mod power;
+pub mod presets;
 pub mod room;
 pub mod runtime;
 pub mod source;

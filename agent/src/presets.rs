@@ -180,6 +180,8 @@ pub fn add(dir: &Path, name: &str, text: &str) -> Result<PathBuf, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use dmc_protocol::media::{Container, PresetOverrides};
+
     use super::*;
 
     fn dir(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -222,6 +224,22 @@ mod tests {
         assert!(error.contains("built in"), "{error}");
         let error = add(dir.path(), "a", "crf = 20").unwrap_err().to_string();
         assert!(error.contains("already"), "{error}");
+    }
+
+    #[test]
+    fn programs_write_changes_as_people_do() {
+        let text = r#"{"crf": 30, "container": "mp4", "codec": "hevc", "encoder_speed": "fast",
+            "max_fps": "29.97", "crop": "auto", "target": "ssim=0.98", "subtitles": "eng,deu"}"#;
+        let changes: PresetOverrides = serde_json::from_str(text).unwrap();
+        assert_eq!((changes.crf, changes.container), (Some(30), Some(Container::Mp4)));
+        // As older versions wrote it.
+        let old: PresetOverrides = serde_json::from_str("{\"container\": \"Mp4\"}").unwrap();
+        assert_eq!(old.container, Some(Container::Mp4));
+        let again = serde_json::to_string(&changes).unwrap();
+        assert_eq!(serde_json::from_str::<PresetOverrides>(&again).unwrap(), changes);
+        for wrong in ["{\"crop\": \"1:2\"}", "{\"max_fps\": \"0\"}", "{\"container\": \"vob\"}"] {
+            assert!(serde_json::from_str::<PresetOverrides>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

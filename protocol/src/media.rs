@@ -23,5 +23,6 @@ pub use task::{
     TaskInput, TaskSpec, WholeTask, WorkClass,
 };
 pub use video::{
-    Colour, ContentLight, FieldOrder, Filter, MasteringDisplay, RateCap, Rational, VideoSettings, VideoWork,
+    Colour, ContentLight, FieldOrder, Filter, MasteringDisplay, RateCap, Rational, VideoSettings,
+    VideoWork,
 };

@@ -13,7 +13,7 @@ use dmc_protocol::media::PresetOverrides;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{ConvertArgs, ForecastArgs, OptionArgs};
+use super::args::ConvertArgs;
 use super::client::{Client, Place};
 use super::progress::Screen;
 use super::{End, Usage, jobs, remote_convert, show};
@@ -55,39 +55,6 @@ pub(crate) async fn run(place: &Place, mut options: ConvertArgs) -> anyhow::Resu
     };
     super::agent::stop(running).await?;
     ended
-}
-
-impl OptionArgs {
-    /// The same as changes to a preset.
-    pub(crate) fn overrides(&self) -> PresetOverrides {
-        let this = self.clone();
-        PresetOverrides {
-            max_width: this.max_width,
-            crop: this.crop,
-            max_fps: this.max_fps,
-            deinterlace: this.deinterlace,
-            tone_map: this.tone_map,
-            audio_channels: this.audio_channels,
-            audio_bps: this.audio_bitrate,
-            audio_tracks: this.audio_languages,
-            subtitles: this.subtitles,
-            family: this.encoder,
-            target: this.target,
-            ..PresetOverrides::default()
-        }
-    }
-}
-
-impl ForecastArgs {
-    /// The same as changes to a preset.
-    pub(crate) fn overrides(&self) -> PresetOverrides {
-        PresetOverrides {
-            crf: self.crf,
-            encoder_speed: self.encoder_speed,
-            max_height: self.max_height,
-            ..self.options.overrides()
-        }
-    }
 }
 
 /// What is wrong in the words alone is said before anything is started.

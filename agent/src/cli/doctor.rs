@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, SystemTime};
 
-use dmc_agent::media::{capability, hardware};
 use dmc_agent::media::run::Tools;
 use dmc_agent::media::sandbox::{Report, Sandbox};
+use dmc_agent::media::{capability, hardware};
 use dmc_protocol::media::Encoder;
 use serde::Serialize;
 

@@ -14,8 +14,8 @@ use dmc_protocol::media::options::Family;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::args::ForecastArgs;
 use super::client::{Client, Place};
+use super::options::ForecastArgs;
 use super::{End, Usage, show};
 
 /// How far off a prediction of time is, beside the work itself: machines are used otherwise, too.
@@ -143,16 +143,25 @@ impl Report<'_> {
         let (files, samples, seed) = (looked.drawn, self.effort.samples, self.effort.seed);
         line(
             "looked at",
-            format!("{files} films ({which}), up to {samples} samples each, seed {seed}, {:.0} s", self.took),
+            format!(
+                "{files} films ({which}), up to {samples} samples each, seed {seed}, {:.0} s",
+                self.took
+            ),
         );
         for Skipped { path, why } in looked.skipped.iter().take(10) {
-            show::line(&format!("          not counted: {}: {}", show::clean(path), show::clean(why)));
+            show::line(&format!(
+                "          not counted: {}: {}",
+                show::clean(path),
+                show::clean(why)
+            ));
         }
         let Some(estimate) = looked.estimate else {
             return show::error("dmc: none of the films that were looked at can be converted so");
         };
         let amount = |n: f64| show::bytes(n.max(0.0) as u64);
-        let span = |bar: Bar| format!("{} ({} to {})", amount(bar.value), amount(bar.low), amount(bar.high));
+        let span = |bar: Bar| {
+            format!("{} ({} to {})", amount(bar.value), amount(bar.low), amount(bar.high))
+        };
         line("result", format!("{} with preset {preset}", span(estimate.bytes)));
         if let Some(saved) = self.saved() {
             let percent = saved.map(|n| n / (looked.bytes as f64).max(1.0) * 100.0);
@@ -163,7 +172,8 @@ impl Report<'_> {
         if let Some(time) = self.seconds() {
             let text = |n: f64| show::duration(n as u64);
             let agents = self.mesh.agents;
-            let who = if agents == 1 { "this machine".to_owned() } else { format!("{agents} agents") };
+            let who =
+                if agents == 1 { "this machine".to_owned() } else { format!("{agents} agents") };
             let span = format!("{} to {}", text(time.low), text(time.high));
             line("time", format!("about {} for {who} ({span})", text(time.value)));
         }

@@ -10,6 +10,7 @@ mod fetch;
 mod forecast;
 mod jobs;
 mod mesh;
+mod options;
 mod peers;
 mod presets;
 mod progress;

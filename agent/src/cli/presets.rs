@@ -100,7 +100,8 @@ fn say_import(place: &Place, made: &[(PathBuf, Option<handbrake::Mapped>)]) -> E
         let view = |(path, mapped): &(PathBuf, Option<handbrake::Mapped>)| {
             let mapped = mapped.as_ref();
             let ignored = mapped.map(|mapped| {
-                let keys = mapped.ignored.iter().map(|(key, value)| json!({ "key": key, "value": value }));
+                let keys =
+                    mapped.ignored.iter().map(|(key, value)| json!({ "key": key, "value": value }));
                 keys.collect::<Vec<_>>()
             });
             json!({

@@ -92,11 +92,8 @@ pub fn estimate(drawn: &[Drawn], total: u64, all: bool) -> Option<Estimate> {
         let error = means.iter().map(|(_, error)| error.powi(2)).sum::<f64>().sqrt();
         ((sum * scale, error * scale), places.saturating_sub(sound.len()))
     } else {
-        let ratios: Vec<f64> = sound
-            .iter()
-            .zip(&means)
-            .map(|(file, (mean, _))| mean / file.bytes as f64)
-            .collect();
+        let ratios: Vec<f64> =
+            sound.iter().zip(&means).map(|(file, (mean, _))| mean / file.bytes as f64).collect();
         let (ratio, error) = crate::media::quality::mean(&ratios);
         // One file says nothing of others: then it may be off by half.
         let error = if ratios.len() < 2 { ratio / 2.0 / t95(1) } else { error };

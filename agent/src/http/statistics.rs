@@ -19,8 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Problem, Refused};
-use crate::presets;
 use crate::jobs::{JobBook, Request, Status};
+use crate::presets;
 use crate::runtime::Shared;
 
 /// Finished jobs that are looked at, the newest first.

@@ -114,9 +114,11 @@ fn parse(line: &str, (width, height): (u32, u32)) -> Option<Option<Edges>> {
         let (from, to) = (u32::try_from(from).ok()?, u32::try_from(to).ok()?.checked_add(1)?);
         (from < to && to <= most).then_some((from, to))
     };
-    Some(inside(x1, x2, width).zip(inside(y1, y2, height)).map(|((left, right), (top, bottom))| {
-        Edges { left, top, right, bottom }
-    }))
+    Some(
+        inside(x1, x2, width)
+            .zip(inside(y1, y2, height))
+            .map(|((left, right), (top, bottom))| Edges { left, top, right, bottom }),
+    )
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use dmc_protocol::media::{Capabilities, Encoder, MediaKind, PixFmt};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::args;
+use super::filters;
 use super::hardware;
 use super::run::{self, Args, Call, Tools};
 
@@ -139,7 +139,7 @@ async fn prove(tools: &Tools, encoder: Encoder, version: &str) -> (Encoder, Opti
 pub async fn tone_maps(tools: &Tools) -> Result<(), String> {
     let mut args = Args::ffmpeg();
     let Some(pix_fmt) = PixFmt::new("yuv420p") else { return Err("no pixel format".to_owned()) };
-    let chain = args::tone_map(16, false, &pix_fmt);
+    let chain = filters::tone_map(16, false, &pix_fmt);
     args.words("-f lavfi -i color=size=64x64:duration=0.04 -vf");
     args.arg(format!("format=yuv420p10le,{chain}")).words("-f null -");
     let mut call = Call::new("trying to map high dynamic range", &tools.ffmpeg, args);

@@ -7,8 +7,8 @@
 
 mod alpha;
 mod args;
-mod bounds;
 pub(crate) mod borders;
+mod bounds;
 mod boxes;
 pub mod calibrate;
 mod call;
@@ -16,6 +16,7 @@ pub mod capability;
 pub mod cut;
 pub mod error;
 mod ffprobe;
+mod filters;
 pub(crate) mod fuzzing;
 pub mod hardware;
 mod holds;
@@ -35,6 +36,7 @@ pub(crate) mod remux;
 pub mod run;
 pub mod sandbox;
 mod segments;
+mod shape;
 mod sniff;
 pub(crate) mod still;
 pub mod streams;

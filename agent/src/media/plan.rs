@@ -13,6 +13,7 @@ use super::index::Index;
 use super::keep;
 use super::remux;
 use super::segments;
+use super::shape;
 use super::streams::{Orientation, Probe, StreamKind};
 use super::video;
 
@@ -261,7 +262,7 @@ fn video_plan(
     let mut notes = Vec::new();
     let (mut work, orientation) = video::work(pictures, preset, &mut notes)?;
     let mut decoded_only = decoded_only.to_vec();
-    decoded_only.extend(video::cap_rate(&mut work, index, preset, &mut notes));
+    decoded_only.extend(shape::cap_rate(&mut work, index, preset, &mut notes));
     let decoded_only = &decoded_only;
     let mut shared = segments::share(probe, index, &work, hints.segment_target_s, decoded_only);
     let mut streams = keep::streams(probe, preset, &mut notes);

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{self, seconds};
 use super::error::MediaError;
+use super::filters;
 use super::hardware;
 use super::run::{self, Args, Call, Tools};
 use super::streams::Probe;
@@ -108,7 +109,7 @@ pub async fn take(
         args.words("-ss").arg(seconds(at_us.saturating_sub(probe.start_us)));
     }
     args.words(&format!("-t {length_s:.3}")).input(Some(&probe.format), source);
-    let graph = args::chain(work, &format!("[0:{}]settb={}", pictures.index, work.time_base));
+    let graph = filters::chain(work, &format!("[0:{}]settb={}", pictures.index, work.time_base));
     args.arg("-filter_complex").arg(format!("{graph}[e]"));
     args.words(&format!("-map [e] -fps_mode passthrough -enc_time_base {}", work.time_base));
     let format = kept_format(&work.settings);
@@ -191,10 +192,8 @@ async fn size(
     let call = Call::new("weighing a sample", &tools.ffprobe, args);
     let captured = run::capture(call, cancel).await?;
     let text = String::from_utf8_lossy(&captured.stdout).into_owned();
-    let sizes: Vec<f64> = text
-        .lines()
-        .filter_map(|line| line.trim().trim_end_matches(',').parse().ok())
-        .collect();
+    let sizes: Vec<f64> =
+        text.lines().filter_map(|line| line.trim().trim_end_matches(',').parse().ok()).collect();
     Ok((within_a_film(&sizes, length_s), u32::try_from(sizes.len()).unwrap_or(u32::MAX)))
 }
 
@@ -226,8 +225,7 @@ async fn compare(
             format!("libvmaf=n_threads={threads}")
         }
     };
-    let graph =
-        format!("[0:v]format={format},{count}[a];{reference},{count}[b];[a][b]{filter}[o]");
+    let graph = format!("[0:v]format={format},{count}[a];{reference},{count}[b];[a][b]{filter}[o]");
     let mut args = Args::default();
     args.words("-nostdin -hide_banner -nostats -loglevel info -y").append(inputs);
     args.arg("-filter_complex").arg(graph).words("-map [o] -f null -");
@@ -258,7 +256,10 @@ pub async fn can_measure(tools: &Tools, metric: Metric) -> Result<(), String> {
     let call = Call::new("asking for ffmpeg's filters", &tools.ffmpeg, args);
     let captured = run::capture(call, &CancellationToken::new()).await;
     let text = captured.map(|captured| String::from_utf8_lossy(&captured.stdout).into_owned());
-    if text.unwrap_or_default().lines().any(|line| line.split_whitespace().nth(1) == Some("libvmaf"))
+    if text
+        .unwrap_or_default()
+        .lines()
+        .any(|line| line.split_whitespace().nth(1) == Some("libvmaf"))
     {
         return Ok(());
     }
@@ -361,7 +362,7 @@ pub async fn whole(
     };
     let format = kept_format(&work.settings);
     let head = format!("[1:{}]settb={}", pictures.index, work.time_base);
-    let reference = format!("{},format={format}", args::chain(work, &head));
+    let reference = format!("{},format={format}", filters::chain(work, &head));
     let mut inputs = Args::default();
     inputs.arg("-noautorotate").input(Some(&made.format), result);
     inputs.arg("-noautorotate").input(Some(&probe.format), source);

@@ -332,7 +332,10 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_line() {
         let cases = [
-            ("crf = 20\nmax_heigth = 720\n", "my.toml, line 2: there is no key `max_heigth`; did you mean `max_height`?"),
+            (
+                "crf = 20\nmax_heigth = 720\n",
+                "my.toml, line 2: there is no key `max_heigth`; did you mean `max_height`?",
+            ),
             ("bitrate = 5\n", "did you mean `audio_bitrate`?"),
             ("\n\ncrf = 60\n", "line 3: crf 60 is outside 0–51"),
             ("crf = \"20\"\n", "line 1: `crf` must be a whole number"),

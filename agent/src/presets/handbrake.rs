@@ -118,8 +118,7 @@ impl Source<'_> {
 }
 
 fn map(keys: &Map<String, Value>) -> Result<Mapped, ImportError> {
-    let mut source =
-        Source { keys, read: BTreeSet::new(), out: Table::new(), notes: Vec::new() };
+    let mut source = Source { keys, read: BTreeSet::new(), out: Table::new(), notes: Vec::new() };
     let title = source.text("PresetName");
     let about = source.text("PresetDescription");
     let about = if about.is_empty() { format!("{title}, from HandBrake") } else { about };
@@ -266,7 +265,8 @@ fn picture(source: &mut Source<'_>) {
     if let Ok(fps) = rate.parse::<dmc_protocol::media::options::Fps>() {
         source.set("max_fps", fps.to_string());
         if mode == "cfr" {
-            source.note(format!("VideoFramerateMode cfr: frames are capped at {fps}, none is made"));
+            source
+                .note(format!("VideoFramerateMode cfr: frames are capped at {fps}, none is made"));
         }
     }
     match source.text("PictureDeinterlaceFilter").as_str() {
@@ -307,7 +307,10 @@ fn sound(source: &mut Source<'_>) {
     }
     let tracks = source.value("AudioList").and_then(Value::as_array).cloned().unwrap_or_default();
     if tracks.len() > 1 {
-        source.note(format!("AudioList has {} entries: the first counts for all tracks", tracks.len()));
+        source.note(format!(
+            "AudioList has {} entries: the first counts for all tracks",
+            tracks.len()
+        ));
     }
     let Some(first) = tracks.first().and_then(Value::as_object) else { return };
     let text = |key: &str| first.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -327,7 +330,8 @@ fn sound(source: &mut Source<'_>) {
     };
     source.set("audio_codec", codec);
     let kilobits = first.get("AudioBitrate").and_then(Value::as_f64);
-    if let Some(kilobits) = kilobits.filter(|rate| (8.0..=1_536.0).contains(rate) && codec != "flac")
+    if let Some(kilobits) =
+        kilobits.filter(|rate| (8.0..=1_536.0).contains(rate) && codec != "flac")
     {
         source.set("audio_bitrate", kilobits as i64 * 1_000);
     }
@@ -362,7 +366,8 @@ fn subtitles(source: &mut Source<'_>) {
 
 /// ISO codes; `any` and `und` choose nothing.
 fn codes(languages: &[String]) -> Vec<String> {
-    let is_code = |code: &&String| matches!(code.len(), 2 | 3) && !matches!(code.as_str(), "any" | "und");
+    let is_code =
+        |code: &&String| matches!(code.len(), 2 | 3) && !matches!(code.as_str(), "any" | "und");
     languages.iter().filter(is_code).cloned().collect()
 }
 

@@ -29,22 +29,31 @@ impl fmt::Display for MediaKind {
 
 /// A format of coded pictures or sound that an [`Encoder`] makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Codec {
     /// H.264 / AVC.
+    #[serde(alias = "H264")]
     H264,
     /// H.265 / HEVC.
+    #[serde(alias = "Hevc")]
     Hevc,
     /// AV1.
+    #[serde(alias = "Av1")]
     Av1,
     /// FFV1: every frame exact, every pixel format.
+    #[serde(alias = "Ffv1")]
     Ffv1,
     /// AAC.
+    #[serde(alias = "Aac")]
     Aac,
     /// Opus.
+    #[serde(alias = "Opus")]
     Opus,
     /// FLAC: every sample exact.
+    #[serde(alias = "Flac")]
     Flac,
     /// PNG.
+    #[serde(alias = "Png")]
     Png,
 }
 
@@ -264,10 +273,7 @@ impl Encoder {
             | Encoder::HevcAmf
             | Encoder::HevcVideoToolbox
             | Encoder::HevcV4l2 => Codec::Hevc,
-            Encoder::Av1Nvenc
-            | Encoder::Av1Qsv
-            | Encoder::Av1Vaapi
-            | Encoder::Av1Amf => Codec::Av1,
+            Encoder::Av1Nvenc | Encoder::Av1Qsv | Encoder::Av1Vaapi | Encoder::Av1Amf => Codec::Av1,
         }
     }
 
@@ -344,16 +350,22 @@ impl Hardware {
 
 /// A file format that holds the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Container {
     /// Matroska video.
+    #[serde(alias = "Mkv")]
     Mkv,
     /// MP4 video.
+    #[serde(alias = "Mp4")]
     Mp4,
     /// Matroska audio.
+    #[serde(alias = "Mka")]
     Mka,
     /// FLAC audio.
+    #[serde(alias = "Flac")]
     Flac,
     /// PNG picture.
+    #[serde(alias = "Png")]
     Png,
 }
 
@@ -382,24 +394,34 @@ impl fmt::Display for Container {
 
 /// How much time an encoder may take for a smaller result; x264's names for all encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EncoderSpeed {
     /// Fastest, largest.
+    #[serde(alias = "Ultrafast")]
     Ultrafast,
     /// Very fast.
+    #[serde(alias = "Superfast")]
     Superfast,
     /// Very fast.
+    #[serde(alias = "Veryfast")]
     Veryfast,
     /// Faster than most.
+    #[serde(alias = "Faster")]
     Faster,
     /// A little faster than medium.
+    #[serde(alias = "Fast")]
     Fast,
     /// The encoder's own default.
+    #[serde(alias = "Medium")]
     Medium,
     /// Slower and smaller.
+    #[serde(alias = "Slow")]
     Slow,
     /// Slower still.
+    #[serde(alias = "Slower")]
     Slower,
     /// Slowest that pays.
+    #[serde(alias = "Veryslow")]
     Veryslow,
 }
 

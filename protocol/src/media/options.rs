@@ -344,7 +344,8 @@ impl Target {
 impl FromStr for Target {
     type Err = BadOption;
     fn from_str(text: &str) -> Result<Target, BadOption> {
-        let wrong = || bad(text, "quality target", "ssim=0.98 (0.5 to 0.9999) or vmaf=95 (30 to 99.9)");
+        let wrong =
+            || bad(text, "quality target", "ssim=0.98 (0.5 to 0.9999) or vmaf=95 (30 to 99.9)");
         let (metric, number) = text.split_once('=').ok_or_else(wrong)?;
         let number: f64 = number.trim().parse().map_err(|_| wrong())?;
         let (metric, range) = match metric.trim().to_ascii_lowercase().as_str() {

@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::options::Options;
-use super::{AudioPolicy, AudioTask, Container, Encoder, EncoderSpeed, InputFormat, Preset, Quality};
+use super::{
+    AudioPolicy, AudioTask, Container, Encoder, EncoderSpeed, InputFormat, Preset, Quality,
+};
 
 /// A preset as it is written.
 #[derive(Serialize, Deserialize)]
@@ -54,17 +56,7 @@ impl From<StoredPreset> for Preset {
             Tail::Height(height) => (Some(height), Options::default()),
             Tail::Options(height, options) => (height, *options),
         };
-        Preset {
-            name,
-            description,
-            encoder,
-            quality,
-            speed,
-            container,
-            audio,
-            max_height,
-            options,
-        }
+        Preset { name, description, encoder, quality, speed, container, audio, max_height, options }
     }
 }
 
@@ -94,7 +86,16 @@ impl From<AudioTask> for StoredAudio {
             task.channels
         };
         let duration_us = task.duration_us;
-        StoredAudio { format, stream, encoder, bps, channels, sample_rate, sample_bits, duration_us }
+        StoredAudio {
+            format,
+            stream,
+            encoder,
+            bps,
+            channels,
+            sample_rate,
+            sample_bits,
+            duration_us,
+        }
     }
 }
 

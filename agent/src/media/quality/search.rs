@@ -58,9 +58,7 @@ fn reach(tried: &[(u8, f64)], difference: f64) -> u8 {
     let least = tried.iter().min_by_key(|(crf, _)| *crf);
     let most = tried.iter().max_by_key(|(crf, _)| *crf);
     let slope = match (least, most) {
-        (Some((a, high)), Some((b, low))) if b > a && high > low => {
-            (high - low) / f64::from(b - a)
-        }
+        (Some((a, high)), Some((b, low))) if b > a && high > low => (high - low) / f64::from(b - a),
         // Of SSIM about a thousandth a step, of VMAF about one and a half points.
         (Some((_, score)), _) if *score > 1.0 => 1.5,
         _ => 0.0015,
@@ -98,7 +96,11 @@ mod tests {
             for wanted in [0.99, 0.98, 0.95] {
                 let truth = (1..=51).rev().find(|crf| score(*crf) >= wanted);
                 let (found, trials) = search(score, wanted, 28);
-                assert_eq!(found, truth.map_or(Step::OutOfReach(1), Step::Found), "{name} {wanted}");
+                assert_eq!(
+                    found,
+                    truth.map_or(Step::OutOfReach(1), Step::Found),
+                    "{name} {wanted}"
+                );
                 assert!(trials <= TRIALS_MAX, "{name} {wanted}: {trials}");
             }
         }

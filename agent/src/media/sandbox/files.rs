@@ -80,8 +80,7 @@ fn cards() -> Vec<PathBuf> {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         name == b"dri" || name.starts_with(b"nvidia")
     };
-    let mut found: Vec<PathBuf> =
-        entries(Path::new("/dev")).into_iter().filter(is_card).collect();
+    let mut found: Vec<PathBuf> = entries(Path::new("/dev")).into_iter().filter(is_card).collect();
     found.extend(hardware::codec_devices().into_iter().map(PathBuf::from));
     found
 }
