@@ -164,13 +164,13 @@ fn view(preset: &Preset) -> serde_json::Value {
     if let (Quality::Crf(crf), false) = (preset.quality, copies) {
         shown_map.insert("crf".to_owned(), crf.into());
     }
-    let more = [
-        ("max_width", options.max_width.map(|n| n.into())),
-        ("max_height", preset.max_height.map(|n| n.into())),
+    let more: [(&str, Option<serde_json::Value>); 7] = [
+        ("max_width", options.max_width.map(Into::into)),
+        ("max_height", preset.max_height.map(Into::into)),
         ("crop", options.crop.map(|crop| crop.to_string().into())),
         ("max_fps", options.max_fps.map(|fps| fps.to_string().into())),
         ("deinterlace", options.deinterlace.map(|way| way.to_string().into())),
-        ("audio_channels", options.audio_channels.map(|n| n.into())),
+        ("audio_channels", options.audio_channels.map(Into::into)),
         ("target", options.target.map(|target| target.to_string().into())),
     ];
     for (key, value) in more {

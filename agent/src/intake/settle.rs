@@ -81,7 +81,7 @@ pub(super) async fn can_filter(tools: &Tools, plan: &Plan) -> Result<(), MediaEr
         Err(why) => Err(MediaError::refused(
             Path::new("the film"),
             format!("its high dynamic range cannot be mapped to ordinary pictures here: {why}"),
-            "Install an ffmpeg with zscale (libzimg), or use --tone-map false",
+            "Install an ffmpeg with zscale (libzimg), or use --tone-map=false",
         )),
     }
 }

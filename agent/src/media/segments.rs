@@ -115,6 +115,10 @@ pub(crate) fn share(
         shared.tasks.push(replacement.spec);
         shared.cuts.push(replacement.cut);
     }
+    if shared.tasks.iter().any(|task| task.frames() == Some(0)) {
+        let reason = "the cap leaves no frame of some segment".to_owned();
+        return whole(probe, index, work, Some(digest(&kept)), vec![reason], &shown);
+    }
     shared
 }
 

@@ -238,6 +238,9 @@ impl Preset {
             }
         }
         if let Some(crf) = overrides.crf {
+            if preset.copies_pictures() {
+                return Err(PresetError::Copied { preset: preset.name, option: "--crf" });
+            }
             if preset.encoder.crf_max().is_none() {
                 return Err(PresetError::NoCrf { encoder: preset.encoder });
             }
