@@ -307,7 +307,8 @@ mod tests {
     fn no_second_has_more_frames_than_the_cap() {
         for fps in [24.0, 25.0, 29.97, 30.0, 50.0, 59.94, 60.0, 120.0, 143.7] {
             let kept = cap(30, 1).keep(MS, &at(fps, 2_000));
-            let within = |from: i64| kept.iter().filter(|pts| (from..from + 1_000).contains(*pts));
+            let within =
+                |from: i64| kept.iter().filter(move |pts| (from..from + 1_000).contains(*pts));
             assert!((0..10_000).step_by(100).all(|from| within(from).count() <= 31), "{fps}");
             if matches!(fps, 24.0 | 25.0 | 30.0) {
                 assert_eq!(kept.len(), 2_000, "{fps}: nothing is left out that is slow enough");
