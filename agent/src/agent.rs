@@ -28,6 +28,7 @@ use crate::media::{capability, leftovers, publish};
 use crate::members::{Members, MembersError};
 use crate::net::{self, Gate, Net, NetEvent};
 use crate::news::News;
+use crate::replace::{self, book::UndoBook};
 use crate::room::Room;
 use crate::runtime::{self, Event, Parts, Runtime, Shared};
 use crate::{custody, http, identity, intake, owner, power, speeds, state, webhooks, worker};
@@ -326,6 +327,8 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
     let (kv, uploads) = (store.kv.clone(), data_dir.join("uploads"));
     let (quota, reserve) = (settings.upload_quota_bytes, settings.disk_reserve_bytes);
     let items = ItemBook::new(kv, uploads, quota, reserve);
+    let undo = UndoBook::new(store.kv.clone());
+    replace::settle_all(&undo)?;
     clean(&data_dir, &jobs);
     items.clean(&jobs)?;
     unpin_leftovers(&store)?;
@@ -374,6 +377,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         tools,
         jobs,
         items,
+        undo,
         room,
         news,
         ended,
@@ -390,6 +394,7 @@ pub async fn start(data_dir: &Path, settings: Settings) -> Result<Running, Start
         shared.tasks.spawn(webhooks::run(Arc::clone(&shared)));
     }
     intake::resume(&shared).await;
+    replace::keep_tidy(Arc::clone(&shared));
     if was_known {
         prove_again(&shared);
     }

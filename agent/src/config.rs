@@ -99,6 +99,12 @@ pub struct Settings {
     pub jobs_open_max: usize,
     /// Where results that others deliver to this agent are put; without it, none are.
     pub inbox: Option<PathBuf>,
+    /// Days that the originals of replaced files are kept.
+    pub undo_keep_days: u32,
+    /// Most bytes of them; the oldest go first. 0: a tenth of the disk that they are on.
+    pub undo_bytes_max: u64,
+    /// Where they are kept; without it, on the disk that they were on.
+    pub undo_dir: Option<PathBuf>,
     /// Whether ffmpeg is confined to the files of each call, without network or other programs.
     pub sandbox: Sandboxing,
     /// The most memory that one ffmpeg may ask for, in bytes; 0: three quarters of the machine's,
@@ -153,6 +159,9 @@ impl Default for Settings {
             hand_over: HandOver::Auto,
             jobs_open_max: 64,
             inbox: None,
+            undo_keep_days: 30,
+            undo_bytes_max: 0,
+            undo_dir: None,
             sandbox: Sandboxing::Auto,
             sandbox_memory_bytes: 0,
             calibrate: true,
@@ -263,7 +272,7 @@ fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, valu
     } else if LISTS.contains(&key.as_str()) {
         let items = value.split(',').map(|item| toml::Value::from(item.trim()));
         table.insert(key, items.collect::<Vec<_>>().into());
-    } else if key == "name" || key == "api" || key == "door" || key == "inbox" || key == "presets" {
+    } else if ["name", "api", "door", "inbox", "undo_dir", "presets"].contains(&key.as_str()) {
         table.insert(key, value.into());
     } else if defaults.contains_key(&key) {
         table.insert(key, read_value(value));

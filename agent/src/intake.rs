@@ -23,6 +23,7 @@ use crate::media::probe;
 use crate::media::streams::Probe;
 use crate::media::{MediaError, index};
 use crate::paths::AnyPath;
+use crate::replace::{Replaced, SwapError};
 use crate::room::{self, Disk};
 use crate::runtime::Shared;
 use crate::source;
@@ -56,6 +57,12 @@ pub struct Wish {
     /// Whether an existing result may be replaced.
     #[serde(default)]
     pub overwrite: bool,
+    /// Whether the result takes the place of its source.
+    #[serde(default)]
+    pub replace: bool,
+    /// Whether files that carry the source's whole name, as `film.avi.srt`, are then renamed along.
+    #[serde(default)]
+    pub sidecars: bool,
     /// Wanted length of segments in seconds.
     #[serde(default)]
     pub segment_seconds: Option<u32>,
@@ -85,6 +92,9 @@ pub enum Refusal {
     /// The request itself is wrong.
     #[error("{0}")]
     Wish(String),
+    /// The result cannot take the place of its source.
+    #[error(transparent)]
+    Replace(#[from] SwapError),
     /// The agent's own state failed.
     #[error("the agent cannot keep the job")]
     Store(#[from] StoreError),
@@ -123,8 +133,15 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         .map_err(|e| plan::with_path(e, &input))?;
     settle::can_filter(tools, &trial).await?;
     settle::can_measure(tools, &preset, &input).await?;
-    let output = output_path(&wish, &preset, &trial)?;
-    check_output(&input, &output, wish.overwrite)?;
+    let replacement = place::replacement(&wish, &trial)?;
+    let output = match &replacement {
+        Some(replacement) => replacement.output.clone(),
+        None => {
+            let output = output_path(&wish, &preset, &trial)?;
+            check_output(&input, &output, wish.overwrite)?;
+            output
+        }
+    };
     let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
     // A picture takes less time than its way to somebody else.
     let delivery = match trial.kind {
@@ -166,6 +183,10 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         status: Status::ToDo,
         past: None,
     };
+    if let Some(replacement) = replacement {
+        // Before the job: it must not publish beside its source what is to take its place.
+        shared.undo.want(Replaced::wanted(id, replacement, wish.sidecars)).await?;
+    }
     shared.jobs.add(vec![request]).await?;
     archive::admit(shared, Some((id, probe))).await;
     Ok(())

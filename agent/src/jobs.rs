@@ -46,15 +46,19 @@ pub struct Stamp {
 impl Stamp {
     /// The stamp of a file as it is now.
     pub fn of(path: &Path) -> std::io::Result<Stamp> {
+        Ok(Stamp::of_file(&fs::metadata(path)?))
+    }
+
+    /// The stamp in what the system says of a file.
+    pub fn of_file(meta: &fs::Metadata) -> Stamp {
         use std::os::unix::fs::MetadataExt;
-        let meta = fs::metadata(path)?;
         let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
-        Ok(Stamp {
+        Stamp {
             bytes: meta.len(),
             mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
             ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
             inode: meta.ino(),
-        })
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod pake;
 pub mod paths;
 pub mod power;
 pub mod presets;
+pub mod replace;
 pub mod room;
 pub mod runtime;
 pub mod source;

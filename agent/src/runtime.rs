@@ -31,6 +31,7 @@ use crate::media::verify::Checked;
 use crate::members::{Change, Members};
 use crate::net::{Net, NetEvent};
 use crate::news::News;
+use crate::replace::book::UndoBook;
 use crate::room::Room;
 pub use membership::Asked;
 use stopping::Stopping;
@@ -95,6 +96,8 @@ pub struct Shared {
     pub jobs: JobBook,
     /// What clients gave it to convert.
     pub items: ItemBook,
+    /// Sources that were replaced, or are to be.
+    pub undo: UndoBook,
     /// Who waits for room on a disk.
     pub room: Arc<Room>,
     /// What changed, for those who watch.
@@ -227,6 +230,8 @@ pub struct Parts {
     pub jobs: JobBook,
     /// What clients gave it to convert.
     pub items: ItemBook,
+    /// Sources that were replaced, or are to be.
+    pub undo: UndoBook,
     /// Who waits for room on a disk.
     pub room: Arc<Room>,
     /// What changed, for those who watch.
@@ -266,6 +271,7 @@ impl Runtime {
             asked: broadcast::channel(ASKED).0,
             tools: parts.tools,
             items: parts.items,
+            undo: parts.undo,
             jobs: parts.jobs,
             room: parts.room,
             news: parts.news,

@@ -15,6 +15,7 @@ use dmc_store::{Blobs, Manifest, StoreError};
 use tracing::{info, warn};
 
 use crate::jobs::{Request, Stamp, Status};
+use crate::replace;
 use crate::runtime::Shared;
 use crate::worker::chain;
 
@@ -28,6 +29,9 @@ pub async fn unchanged(shared: &Arc<Shared>, job: JobId) -> Result<(), String> {
         (entry.request.input.0.clone(), Arc::clone(&entry.source), entry.request.custody)
     });
     let Some((input, one_at_a_time, custody)) = entry else { return Ok(()) };
+    if replace::service::is_under_way(shared, job) {
+        return Ok(()); // it was as planned, and its result has its name, or is about to
+    }
     if is_as_planned(shared, job, &input)? {
         return Ok(());
     }
@@ -119,6 +123,9 @@ pub async fn list(shared: &Arc<Shared>, job: JobId, wanted: bool) {
         // It lies in the store.
         return shared.tell(Input::SourceReady { job, blob: custody.source }).await;
     }
+    if replace::service::is_under_way(shared, job) {
+        return; // nobody needs it any more
+    }
     let before = content_of(shared, job).await;
     if before.is_some()
         && let Err(error) = unchanged(shared, job).await
@@ -132,6 +139,9 @@ pub async fn list(shared: &Arc<Shared>, job: JobId, wanted: bool) {
                 // It was planned as it was then, so that must be what was hashed.
                 None => Stamp::of(&input).is_ok_and(|now| now == stamp),
             };
+            if !same && replace::service::is_under_way(shared, job) {
+                return; // replaced while it was read
+            }
             shared
                 .tell(match same {
                     true => Input::SourceReady { job, blob },
@@ -139,6 +149,7 @@ pub async fn list(shared: &Arc<Shared>, job: JobId, wanted: bool) {
                 })
                 .await;
         }
+        Err(_) if replace::service::is_under_way(shared, job) => {}
         Err(error) if wanted => shared.tell(Input::FailJob { job, errors: vec![error] }).await,
         Err(error) => warn!(%job, "the source cannot be hashed: {error}"),
     }

@@ -115,6 +115,12 @@ impl Bed {
         *child = Some(command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}")));
     }
 
+    /// Changes how an agent is started from its next start on.
+    #[allow(dead_code, reason = "only some tests from outside do")]
+    pub fn change(&mut self, n: usize, change: impl FnOnce(&mut Command)) {
+        change(&mut self.agents[n].command);
+    }
+
     /// Waits until an agent is connected with `count` others.
     pub fn wait_for_peers(&mut self, n: usize, count: usize) {
         let end = Instant::now() + MEETING_LIMIT;

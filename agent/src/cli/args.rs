@@ -84,6 +84,8 @@ pub(crate) enum Command {
     },
     /// Copy the result of a finished job.
     Fetch(FetchArgs),
+    /// Bring a file back that a job replaced, or list those files.
+    Undo(UndoArgs),
     /// List the agents that this one knows.
     Peers,
     /// Show and change who belongs to the mesh.
@@ -169,6 +171,12 @@ pub(crate) struct ConvertArgs {
     /// Replace results that exist.
     #[arg(long)]
     pub overwrite: bool,
+    /// The result takes the place of its source, which `dmc undo` can bring back.
+    #[arg(long, conflicts_with_all = ["output", "output_dir", "overwrite", "deliver_to"])]
+    pub replace: bool,
+    /// Rename files that carry the source's whole name, as film.avi.srt, when that changes.
+    #[arg(long, requires = "replace")]
+    pub sidecars: bool,
     /// Return at once; the running agent does the work.
     #[arg(long)]
     pub detach: bool,
@@ -337,6 +345,19 @@ pub(crate) enum ConfigCommand {
     Show,
     /// Where the configuration file is.
     Path,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndoArgs {
+    /// The job that replaced the file.
+    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    pub id: Option<String>,
+    /// List the files that were replaced, the newest last.
+    #[arg(long)]
+    pub list: bool,
+    /// Keep the result beside its source, even if it was changed since.
+    #[arg(long, conflicts_with = "list")]
+    pub keep_result: bool,
 }
 
 #[derive(Debug, Args)]

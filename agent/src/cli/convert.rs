@@ -92,6 +92,8 @@ fn wishes(place: &Place, options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
             preset: options.preset.clone(),
             overrides: overrides.clone(),
             overwrite: options.overwrite,
+            replace: options.replace,
+            sidecars: options.sidecars,
             segment_seconds: options.segment_seconds,
             hand_over: options.hand_over,
             deliver_to: options.deliver_to.clone(),
@@ -193,6 +195,9 @@ pub(crate) fn say_end(client: &Client, job: &JobView) {
         return;
     }
     job.notes.iter().for_each(|note| show::line(&format!("note: {}", show::clean(note))));
+    if job.undo.as_ref().is_some_and(|undo| undo.state == "kept") {
+        show::line(&format!("{input} was replaced; `dmc undo {}` brings it back", job.id));
+    }
     let output = show::clean(&job.output.display().to_string());
     show::line(&format!("{output} ({})", show::bytes(job.bytes)));
     let by = job.workers.iter().filter(|worker| worker.segments > 0).map(|worker| {

@@ -1,6 +1,7 @@
 //! `dmc jobs` and `dmc status ID`.
 
 use dmc_agent::http::views::{JobView, TaskView};
+use dmc_agent::replace::view::UndoView;
 use serde_json::json;
 
 use dmc_agent::jobs::Status;
@@ -125,6 +126,9 @@ fn print(job: &JobView) {
     if let Some(name) = &job.submitter {
         line("kept for", name);
     }
+    if let Some(undo) = &job.undo {
+        line("source", &source_words(undo));
+    }
     let (done, total) = (job.tasks_done, job.tasks_total);
     let (percent, size) = (job.progress * 100.0, show::bytes(job.bytes));
     line("progress", &format!("{percent:.1} % ({done} of {total} tasks), {size}"));
@@ -140,6 +144,17 @@ fn print(job: &JobView) {
     job.notes.iter().for_each(|note| line("note", note));
     job.errors.iter().for_each(|error| line("error", error));
     proof_lines(job).iter().for_each(|proof| line("proof", proof));
+}
+
+/// What became of a source whose place the result takes.
+fn source_words(undo: &UndoView) -> String {
+    let until = undo.until.as_deref().unwrap_or_default();
+    match (undo.state.as_str(), &undo.why) {
+        ("wanted", _) => "its place is taken when the result is verified".to_owned(),
+        ("kept", _) => format!("replaced; `dmc undo {}` brings it back until {until}", undo.job),
+        (state, Some(why)) => format!("{state}: {why}"),
+        (state, None) => state.to_owned(),
+    }
 }
 
 /// What was proven of a finished job, for people.

@@ -18,6 +18,7 @@ mod remote;
 mod remote_convert;
 mod show;
 mod tokens;
+mod undo;
 mod upload;
 
 use std::io::IsTerminal;
@@ -118,6 +119,7 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Status { id: Some(id) } => jobs::show(&Client::connect(&place).await?, &id).await,
         Command::Status { id: None } => peers::status(&Client::connect(&place).await?).await,
         Command::Fetch(options) => fetch::run(&Client::connect(&place).await?, options).await,
+        Command::Undo(options) => undo::run(&Client::connect(&place).await?, options).await,
         Command::Peers => peers::run(&Client::connect(&place).await?).await,
         Command::Mesh { command } => mesh::run(&place, command).await,
         Command::Token { command } => tokens::run(&Client::connect(&place).await?, command).await,

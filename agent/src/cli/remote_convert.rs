@@ -37,6 +37,7 @@ pub(crate) fn check(options: &ConvertArgs) -> anyhow::Result<()> {
     let here_only = [
         (options.hand_over, "--hand-over: the agent has the job already, this machine may leave"),
         (options.deliver_to.is_some(), "--deliver-to: the result comes to this machine"),
+        (options.replace, "--replace: the film is on this machine; take --agent out"),
         (options.segment_seconds.is_some(), "--segment-seconds: the agent chooses"),
     ];
     match here_only.into_iter().find(|(given, _)| *given) {

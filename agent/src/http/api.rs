@@ -51,6 +51,7 @@ fn described() -> OpenApiRouter<Arc<Shared>> {
         .merge(super::metrics::routes())
         .merge(super::statistics::routes())
         .merge(super::tokens::routes())
+        .merge(super::undo::routes())
 }
 
 pub(super) fn routes(shared: Arc<Shared>, guard: Guard) -> Router {
@@ -260,6 +261,7 @@ pub(super) async fn take_away(shared: &Arc<Shared>, id: &str) -> Result<(), Prob
     // What it erases is erased before the request goes.
     shared.ask(|_, _| ()).await;
     shared.jobs.remove(id).await?;
+    shared.undo.job_removed(id)?;
     if let Some(item) = shared.items.get(id)? {
         shared.items.remove(&item).await?;
     }

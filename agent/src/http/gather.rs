@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::jobs::past::Past;
 use crate::jobs::{Phase, Request, Status};
 use crate::paths::AnyPath;
+use crate::replace::view::UndoView;
 use crate::runtime::Shared;
 use crate::worker::chain;
 
@@ -378,6 +379,12 @@ fn task_view(mesh: &Mesh, task: &Task, source: bool) -> TaskView {
     }
 }
 
+/// What becomes of the source of a job.
+fn undo(shared: &Shared, id: JobId) -> Option<UndoView> {
+    let found = shared.undo.get(id).inspect_err(|e| warn!(job = %id, "{}", chain(e)));
+    Some(UndoView::of(&found.ok().flatten()?, shared.settings.undo_keep_days))
+}
+
 fn assemble(shared: &Shared, request: Request, mut core: Core) -> JobView {
     if let Some(past) = request.past.as_ref().filter(|_| core.state.is_none()) {
         core = core_of_past(&request, past);
@@ -455,6 +462,7 @@ fn assemble(shared: &Shared, request: Request, mut core: Core) -> JobView {
         notes: request.notes,
         errors,
         proof: request.proof,
+        undo: undo(shared, request.id),
         tasks_done: core.done,
         tasks_total: core.total,
         tasks: core.tasks,

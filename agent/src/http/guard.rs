@@ -182,7 +182,8 @@ pub(super) fn needed(method: &Method, path: &str) -> Option<Scope> {
     if PUBLIC.contains(&path) || path.starts_with("/assets/") {
         return None;
     }
-    if path.starts_with("/api/v1/tokens") {
+    // Undoing moves files of the whole library, as only those may who name its files.
+    if path.starts_with("/api/v1/tokens") || (!method.is_safe() && path.ends_with("/undo")) {
         return Some(Scope::Admin);
     }
     if method.is_safe() || path == "/api/v1/sign-in-link" {
@@ -311,6 +312,9 @@ mod tests {
             ("DELETE /api/v1/item/c/1", Scope::Submit),
             ("POST /api/v1/jobs/1/cancel", Scope::Submit),
             ("POST /ui/jobs/1/cancel", Scope::Submit),
+            ("POST /api/v1/jobs/1/undo", Scope::Admin),
+            ("POST /ui/jobs/1/undo", Scope::Admin),
+            ("GET /api/v1/undo", Scope::Read),
             ("POST /api/v1/jobs", Scope::Admin),
             ("POST /api/v1/pause", Scope::Admin),
             ("POST /api/v1/mesh/evict", Scope::Admin),

@@ -458,6 +458,8 @@ async fn make_job(
         preset: wish.conversion_type.clone(),
         overrides: wish.overrides.clone(),
         overwrite: false,
+        replace: false,
+        sidecars: false,
         segment_seconds: None,
         hand_over: false,
         deliver_to: None,

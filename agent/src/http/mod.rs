@@ -19,6 +19,7 @@ mod problem;
 mod statistics;
 mod tls;
 pub mod tokens;
+mod undo;
 pub mod views;
 
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use events::Events;
 use guard::{Guard, Place};
 
 pub use problem::Problem;
+pub use undo::UndoWish;
 
 /// The port that the API prefers.
 pub const API_PORT: u16 = 7340;

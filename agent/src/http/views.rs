@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::jobs::Proof;
 use crate::paths::AnyPath;
+use crate::replace::view::UndoView;
 
 /// This agent.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -239,6 +240,9 @@ pub struct JobView {
     /// The proof, once the result is published.
     #[serde(default)]
     pub proof: Option<Proof>,
+    /// What becomes of its source, when the result takes its place.
+    #[serde(default)]
+    pub undo: Option<UndoView>,
     /// Tasks done and in all.
     pub tasks_done: usize,
     /// Tasks in all.

@@ -6,6 +6,7 @@ use dmc_protocol::media::{Container, MediaKind, Preset};
 
 use super::{Refusal, Wish};
 use crate::media::{MediaError, plan};
+use crate::replace::{self, Replacement};
 
 /// Where the result goes, as the wish says it.
 pub(super) fn output_path(
@@ -31,6 +32,22 @@ pub(super) fn output_path(
         return Err(Refusal::Wish(format!("{} is no name for a file", path.display())));
     }
     Ok(path)
+}
+
+/// The source and the name that the result takes over, when it is to replace its source.
+pub(super) fn replacement(wish: &Wish, trial: &plan::Plan) -> Result<Option<Replacement>, Refusal> {
+    let refused = |text: &str| Err(Refusal::Wish(text.to_owned()));
+    match wish.replace {
+        false if wish.sidecars => refused("--sidecars needs --replace"),
+        false => Ok(None),
+        true if wish.output.is_some() || wish.output_dir.is_some() || wish.overwrite => {
+            refused("--replace takes the name of the source: leave out the result's name")
+        }
+        true if wish.deliver_to.is_some() => {
+            refused("--replace needs the result here, and --deliver-to leaves it elsewhere")
+        }
+        true => Ok(Some(replace::replacement(&wish.input, trial.join.container)?)),
+    }
 }
 
 /// What can be known at once of a place for a result.

@@ -68,8 +68,12 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
+/// Gives a file a name that nobody has, in one moment where the file system can.
+///
+/// # Errors
+/// `AlreadyExists`: somebody has it.
 #[cfg(target_os = "linux")]
-fn rename_new(temp: &Path, dest: &Path) -> io::Result<()> {
+pub fn rename_new(temp: &Path, dest: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, temp, CWD, dest, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
@@ -81,8 +85,12 @@ fn rename_new(temp: &Path, dest: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives a file a name that nobody has.
+///
+/// # Errors
+/// `AlreadyExists`: somebody has it.
 #[cfg(not(target_os = "linux"))]
-fn rename_new(temp: &Path, dest: &Path) -> io::Result<()> {
+pub fn rename_new(temp: &Path, dest: &Path) -> io::Result<()> {
     link_new(temp, dest)
 }
 

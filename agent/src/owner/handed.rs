@@ -19,7 +19,7 @@ use crate::source;
 use crate::worker::{chain, fetch_blob, release, room_for};
 use crate::{archive, custody, intake};
 
-use super::join::{Ended, inode, is_published, proof_of, publish_result};
+use super::join::{Ended, is_published, proof_of, publish_result};
 use super::{Scene, scene};
 
 /// How long the custodian may be out of reach before the fetch waits for its next word.
@@ -96,11 +96,12 @@ pub fn take_back(shared: Arc<Shared>, job: JobId) {
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {
         unpin_result(&shared, job).await;
-        let published = shared.jobs.with(job, |entry| {
-            let request = &entry.request;
-            request.publishing.is_some() && inode(&request.output) == request.publishing
-        });
-        if published == Some(true) {
+        let output = shared.jobs.with(job, |entry| entry.request.output.0.clone());
+        let published = match output {
+            Some(output) => is_published(&shared, &output, job).await,
+            None => return,
+        };
+        if matches!(published, Ok(true)) {
             return shared.tell(Input::HandedPublished(job)).await;
         }
         info!(%job, "taken back: this agent converts it itself");
@@ -207,8 +208,10 @@ async fn bring_home(
         Some(Err(error)) => return Err(Trouble::own(error)),
         None => return Err(Trouble::Cancelled),
     };
-    if is_published(shared, &scene, job) {
-        return Ok(());
+    match is_published(shared, &scene.output, job).await {
+        Ok(false) => {}
+        Ok(true) => return Ok(()),
+        Err(ended) => return Err(trouble(ended)),
     }
     let dir = scene.output.parent().unwrap_or(Path::new("/"));
     room_for(shared, dir, result.bytes).map_err(Trouble::Bad)?;
@@ -266,12 +269,15 @@ async fn publish_copy(
     if scene.token.is_cancelled() {
         return Err(Trouble::Cancelled);
     }
-    match publish_result(shared, scene, job, temp, proof).await {
-        Ok(()) => Ok(()),
-        Err(Ended::Cancelled) => Err(Trouble::Cancelled),
-        Err(Ended::Full(why)) => Err(Trouble::Bad(Failure::new(FailureKind::DiskFull, why))),
-        Err(Ended::Failed(error) | Ended::Suspect(_, error)) => Err(Trouble::own(error)),
-        Err(Ended::Damaged(_)) => Err(Trouble::own("a part is damaged".to_owned())),
+    publish_result(shared, scene, job, temp, proof).await.map_err(trouble)
+}
+
+fn trouble(ended: Ended) -> Trouble {
+    match ended {
+        Ended::Cancelled => Trouble::Cancelled,
+        Ended::Full(why) => Trouble::Bad(Failure::new(FailureKind::DiskFull, why)),
+        Ended::Failed(error) | Ended::Suspect(_, error) => Trouble::own(error),
+        Ended::Damaged(_) => Trouble::own("a part is damaged".to_owned()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::intact;
 use crate::jobs::{Phase, Planned, Proof};
 use crate::media::run::TaskOutput;
 use crate::media::{MediaError, join as joining, publish, quality, remux, verify};
+use crate::replace::{SwapError, service};
 use crate::room;
 use crate::runtime::Shared;
 use crate::source;
@@ -29,10 +30,12 @@ pub fn join(shared: Arc<Shared>, job: JobId) {
             Some(Err(error)) => return fail(&shared, job, error).await,
             None => return,
         };
-        if is_published(&shared, &scene, job) {
-            return shared.tell(Input::Joined(job)).await;
-        }
         let ended = loop {
+            match is_published(&shared, &scene.output, job).await {
+                Ok(true) => return shared.tell(Input::Joined(job)).await,
+                Ok(false) => {}
+                Err(ended) => break ended,
+            }
             match make_result(&shared, &scene, job).await {
                 Ok(()) => return shared.tell(Input::Joined(job)).await,
                 Err(Ended::Full(why)) => {
@@ -98,14 +101,31 @@ impl From<MediaError> for Ended {
     }
 }
 
+/// What kept a result from taking the place of its source.
+impl From<SwapError> for Ended {
+    fn from(error: SwapError) -> Ended {
+        match error.is_disk_full() {
+            true => Ended::Full(chain(&error)),
+            false => Ended::Failed(chain(&error)),
+        }
+    }
+}
+
 /// Whether a run that was cut short had published the result already.
-pub(super) fn is_published(shared: &Shared, scene: &Scene, job: JobId) -> bool {
+pub(super) async fn is_published(
+    shared: &Arc<Shared>,
+    output: &Path,
+    job: JobId,
+) -> Result<bool, Ended> {
+    if service::is_wanted(shared, job)? {
+        return Ok(service::is_done(shared, job).await?);
+    }
     let publishing = shared.jobs.with(job, |entry| entry.request.publishing).flatten();
-    publishing.is_some() && inode(&scene.output) == publishing
+    Ok(publishing.is_some() && inode(output) == publishing)
 }
 
 /// Device and inode: the name of a file that a rename does not change.
-pub(super) fn inode(path: &Path) -> Option<(u64, u64)> {
+fn inode(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::symlink_metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
@@ -125,18 +145,27 @@ pub(super) async fn publish_result(
         request.proof = Some(proof);
     });
     kept.await.map_err(|e| Ended::Failed(chain(&e)))?;
+    let published = if service::is_wanted(shared, job)? {
+        service::publish(shared, job, temp).await.map_err(Ended::from)
+    } else {
+        publish_beside(scene, temp).await
+    };
+    if published.is_err() && !service::is_under_way(shared, job) {
+        let _ = shared.jobs.change(job, |request| request.proof = None).await;
+    }
+    published
+}
+
+/// The result gets a name of its own.
+async fn publish_beside(scene: &Scene, temp: &Path) -> Result<(), Ended> {
     let (from, to, source) = (temp.to_owned(), scene.output.clone(), scene.input.clone());
     let overwrite = scene.overwrite;
     let published =
         tokio::task::spawn_blocking(move || publish::publish(&from, &to, &source, overwrite));
-    let published = match published.await {
+    match published.await {
         Ok(published) => published.map_err(Ended::from),
         Err(e) => Err(Ended::Failed(e.to_string())),
-    };
-    if published.is_err() {
-        let _ = shared.jobs.change(job, |request| request.proof = None).await;
     }
-    published
 }
 
 async fn join_and_verify(

@@ -55,6 +55,7 @@ fn content(job: &JobView, request: &Request) -> Markup {
         @if !job.is_over() { (bar(job)) }
         @if let Some(waiting) = &job.waiting { p.why { (waiting) } }
         (errors(job))
+        (replaced(job))
         (numbers(job, request))
         (map::figure(job, &agents))
         @if let Some(proof) = &job.proof { (proof_panel(proof)) }
@@ -78,6 +79,32 @@ fn errors(job: &JobView) -> Markup {
                 ul { @for error in &job.errors { li.said { (error) } } }
                 @if job.status == "finished_with_errors" {
                     p { "Once that is put right, Retry goes on from what is done already." }
+                }
+            }
+        }
+    }
+}
+
+/// What became of the source.
+fn replaced(job: &JobView) -> Markup {
+    let said = job.undo.as_ref().and_then(|undo| match undo.state.as_str() {
+        "kept" => Some("The result took the place of its source, which can be brought back"),
+        "restored" => Some("The source was brought back."),
+        "gone" => Some("The result took the place of its source, which is no more."),
+        _ if job.is_over() => None,
+        _ => Some("The result will take the place of its source."),
+    });
+    html! {
+        @if let (Some(said), Some(undo)) = (said, &job.undo) {
+            section #undo .panel {
+                h2 { "The original" }
+                p {
+                    (said)
+                    @if let Some(until) = &undo.until { " until " (words::moment(until)) "." }
+                    @if let Some(why) = &undo.why { " " (why) "." }
+                }
+                @if let Some(original) = &undo.original {
+                    p.path { bdi { (original.display()) } }
                 }
             }
         }

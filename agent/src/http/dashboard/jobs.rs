@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::super::problem::Problem;
 use super::super::views::JobView;
-use super::super::{api, gather};
+use super::super::{api, gather, undo};
 use super::{CHANGED, Frame, HX_TRIGGER, View, changed, part, region, words};
 use crate::http::page::Page;
 use crate::intake::Wish;
@@ -44,6 +44,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/ui/jobs/{id}/retry", post(retry))
         .route("/ui/jobs/{id}/take-back", post(take_back))
         .route("/ui/jobs/{id}/remove", post(remove))
+        .route("/ui/jobs/{id}/undo", post(undo_job))
 }
 
 /// Which jobs are shown.
@@ -225,6 +226,10 @@ pub(super) fn actions(job: &JobView) -> Markup {
             } @else if !done {
                 (button(job, "retry", "Retry", None))
             }
+            @if job.undo.as_ref().is_some_and(|undo| undo.state == "kept") {
+                (button(job, "undo", "Undo", Some("Bring the original back? The result is \
+                    removed.")))
+            }
             @if job.is_over() {
                 (button(job, "remove", "Remove", Some("Forget this job? The result stays, but for \
                     a file that was sent here: that goes, and its result with it.")))
@@ -308,6 +313,8 @@ async fn add(State(shared): Agent, Form(new): Form<NewJob>) -> Result<Response, 
         preset: new.preset,
         overrides: PresetOverrides::default(),
         overwrite: false,
+        replace: false,
+        sidecars: false,
         segment_seconds: None,
         hand_over: false,
         deliver_to: None,
@@ -334,6 +341,10 @@ async fn retry(shared: Agent, id: Path<String>) -> Result<Response, Problem> {
 
 async fn take_back(shared: Agent, id: Path<String>) -> Result<Response, Problem> {
     api::take_back_job(shared, id).await.map(|_| changed())
+}
+
+async fn undo_job(shared: Agent, id: Path<String>) -> Result<Response, Problem> {
+    undo::undo_job(shared, id, None).await.map(|_| changed())
 }
 
 async fn remove(State(shared): Agent, Path(id): Path<String>) -> Result<Response, Problem> {
