@@ -30,6 +30,9 @@ const WALL: Duration = Duration::from_secs(3600);
 /// A keyframe comes about so often in a film; a sample begins with one.
 const KEYFRAME_S: f64 = 10.0;
 
+/// The pictures of a trial.
+const FIRST: &str = "[0:v]";
+
 /// A part of a film as its encoder gets it.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -173,7 +176,7 @@ pub async fn trial(
     let mut inputs = Args::default();
     inputs.words("-protocol_whitelist file -i").read(&coded);
     inputs.words("-protocol_whitelist file -f nut -i").read(&sample.file);
-    let score = compare(tools, inputs, (format, &reference), metric, cancel).await;
+    let score = compare(tools, inputs, (format, FIRST, &reference), metric, cancel).await;
     let _ = tokio::fs::remove_file(&coded).await;
     Ok(Trial { bytes, frames, score: score?, seconds: took })
 }
@@ -212,7 +215,7 @@ fn within_a_film(sizes: &[f64], length_s: f64) -> f64 {
 async fn compare(
     tools: &Tools,
     inputs: Args,
-    (format, reference): (&str, &str),
+    (format, first, reference): (&str, &str, &str),
     metric: Metric,
     cancel: &CancellationToken,
 ) -> Result<f64, MediaError> {
@@ -225,7 +228,8 @@ async fn compare(
             format!("libvmaf=n_threads={threads}")
         }
     };
-    let graph = format!("[0:v]format={format},{count}[a];{reference},{count}[b];[a][b]{filter}[o]");
+    let graph =
+        format!("{first}format={format},{count}[a];{reference},{count}[b];[a][b]{filter}[o]");
     let mut args = Args::default();
     args.words("-nostdin -hide_banner -nostats -loglevel info -y").append(inputs);
     args.arg("-filter_complex").arg(graph).words("-map [o] -f null -");
@@ -366,8 +370,8 @@ pub async fn whole(
     let mut inputs = Args::default();
     inputs.arg("-noautorotate").input(Some(&made.format), result);
     inputs.arg("-noautorotate").input(Some(&probe.format), source);
-    debug_assert!(ours.width > 0);
-    compare(tools, inputs, (format, &reference), metric, cancel).await
+    let first = format!("[0:{}]", ours.index);
+    compare(tools, inputs, (format, &first, &reference), metric, cancel).await
 }
 
 #[cfg(test)]
