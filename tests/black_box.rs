@@ -29,6 +29,8 @@ mod membership;
 #[cfg(test)]
 mod mesh;
 #[cfg(test)]
+mod presets;
+#[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod remote;

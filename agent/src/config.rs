@@ -120,6 +120,11 @@ pub struct Settings {
     /// Whether an agent that knows nothing of its speed measures itself when it starts: two or
     /// three seconds, once for each ffmpeg.
     pub calibrate: bool,
+    /// Where own presets are: TOML files, each named after its preset. Not set: `presets` beside the
+    /// configuration file.
+    pub presets: Option<PathBuf>,
+    /// Encodes at the same time on the graphics card or media chip: many refuse more than a few.
+    pub hardware_sessions: NonZeroU32,
     /// Kinds of work that this agent takes: "video", "audio", "image". Empty: all.
     pub accept: Vec<MediaKind>,
     /// Encoders whose work this agent should get, as ["libsvtav1"]; other work goes to others while
@@ -185,6 +190,8 @@ impl Default for Settings {
             sandbox: Sandboxing::Auto,
             sandbox_memory_bytes: 0,
             calibrate: true,
+            presets: None,
+            hardware_sessions: NonZeroU32::new(2).unwrap_or(NonZeroU32::MIN),
             accept: Vec::new(),
             prefer: BTreeSet::new(),
             slots_of: BTreeMap::new(),
@@ -263,7 +270,12 @@ pub fn load(
         }
         None => None,
     };
-    read(text, variables)
+    let mut settings = read(text, variables)?;
+    if settings.presets.is_none() {
+        let beside = found.or_else(default_file);
+        settings.presets = beside.and_then(|file| Some(file.parent()?.join("presets")));
+    }
+    Ok(settings)
 }
 
 /// The settings that a file's text and variables make.
@@ -307,7 +319,7 @@ fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, valu
     } else if LISTS.contains(&key.as_str()) {
         let items = value.split(',').map(|item| toml::Value::from(item.trim()));
         table.insert(key, items.collect::<Vec<_>>().into());
-    } else if ["name", "api", "door", "inbox", "undo_dir"].contains(&key.as_str()) {
+    } else if ["name", "api", "door", "inbox", "undo_dir", "presets"].contains(&key.as_str()) {
         table.insert(key, value.into());
     } else if defaults.contains_key(&key) {
         table.insert(key, read_value(value));

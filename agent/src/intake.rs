@@ -1,13 +1,14 @@
 //! From a person's request to a job with tasks.
 
 mod place;
+mod settle;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use dmc_protocol::handover::is_relative_path;
 use dmc_protocol::id::JobId;
-use dmc_protocol::media::{MediaKind, Preset, PresetOverrides, TaskInput, lengths};
+use dmc_protocol::media::{MediaKind, PresetOverrides, TaskInput, lengths};
 use dmc_protocol::mesh::Input;
 use dmc_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ use crate::room::{self, Disk};
 use crate::runtime::Shared;
 use crate::source;
 use crate::worker::chain;
-use crate::{archive, owner, power};
+use crate::{archive, owner, power, presets};
 
 use place::output_path;
 pub use place::{check_output, container_of};
@@ -88,6 +89,9 @@ pub enum Refusal {
     /// The preset or its changes are wrong.
     #[error(transparent)]
     Preset(#[from] dmc_protocol::media::PresetError),
+    /// There is no such preset, or its file is wrong.
+    #[error(transparent)]
+    Own(#[from] presets::Problem),
     /// The request itself is wrong.
     #[error("{0}")]
     Wish(String),
@@ -102,7 +106,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether the person wrote something that cannot mean anything.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Refusal::Preset(_) | Refusal::Wish(_))
+        matches!(self, Refusal::Preset(_) | Refusal::Own(_) | Refusal::Wish(_))
     }
 }
 
@@ -115,7 +119,10 @@ pub async fn accept(shared: &Arc<Shared>, wish: Wish) -> Result<JobId, Refusal> 
 
 /// [`accept`] for a job that has an id already.
 pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<(), Refusal> {
-    let preset = Preset::builtin(&wish.preset)?.with(&wish.overrides)?;
+    let own = shared.settings.presets.as_deref();
+    let preset = presets::find(own, &wish.preset)?.with(&wish.overrides)?;
+    let mut notes = Vec::new();
+    let preset = settle::family(shared, preset, &mut notes).await?;
     if let Some(seconds) = wish.segment_seconds
         && !(1..=600).contains(&seconds)
     {
@@ -127,6 +134,8 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
     // What the preset cannot do with such a source shows without reading all of it.
     let trial = plan::plan(&probe, &index::Index::default(), &preset, &PlanHints::default())
         .map_err(|e| plan::with_path(e, &input))?;
+    settle::can_filter(tools, &trial).await?;
+    settle::can_measure(tools, &preset, &input).await?;
     let replacement = place::replacement(&wish, &trial)?;
     let output = match &replacement {
         Some(replacement) => replacement.output.clone(),
@@ -143,7 +152,17 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         MediaKind::Image => {
             return Err(Refusal::Wish("pictures are converted here, not handed over".to_owned()));
         }
+        // So does a copy.
+        _ if preset.copies_pictures() && wish.deliver_to.is_none() => None,
+        _ if preset.copies_pictures() => {
+            return Err(Refusal::Wish("films are copied here, not handed over".to_owned()));
+        }
         MediaKind::Video | MediaKind::Audio => delivery(shared, &wish, &output).await?,
+    };
+    // Both ends must cut the same borders away.
+    let preset = match delivery {
+        Some(_) => settle::crop(tools, &input, &probe, preset, &mut notes).await?,
+        None => preset,
     };
     let request = Request {
         id,
@@ -158,7 +177,7 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         phase: Phase::Waiting,
         cancelled: false,
         errors: Vec::new(),
-        notes: Vec::new(),
+        notes,
         rung: None,
         publishing: None,
         proof: None,
@@ -395,7 +414,7 @@ async fn align(shared: &Arc<Shared>, job: JobId) {
             let Some(request) = shared.jobs.with(job, |entry| entry.request.clone()) else {
                 return;
             };
-            let kept = match make_plan(shared, &request, None).await {
+            let kept = match make_plan(shared, &request, None, true).await {
                 Ok(planned) => shared.jobs.save_plan(job, planned).await.map_err(|e| no_plan(&e)),
                 Err(e) => Err(chain(&e)),
             };
@@ -426,7 +445,7 @@ pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
             Err(error) => return not_begun(&shared, job, error).await,
         };
         let roomy_plan = async {
-            let planned = make_plan(&shared, &request, probe).await?;
+            let planned = make_plan(&shared, &request, probe, true).await?;
             let bytes = planned.plan.output_bytes_estimate;
             wait_for_room(&shared, &request, bytes, &token).await?;
             Ok::<_, MediaError>(planned)
@@ -482,10 +501,13 @@ pub(crate) async fn not_begun(shared: &Arc<Shared>, job: JobId, error: String) {
     archive::retire(shared, job).await;
 }
 
+/// Reads the source and plans. With `search`, the setting that reaches a wanted quality is looked for;
+/// who only checks what somebody else made does not need it.
 pub(crate) async fn make_plan(
     shared: &Arc<Shared>,
     request: &Request,
     probe: Option<Probe>,
+    search: bool,
 ) -> Result<Planned, MediaError> {
     let tools = shared.tools.as_ref().ok_or(MediaError::NoTool { program: "ffmpeg" })?;
     let probe = match probe {
@@ -493,6 +515,9 @@ pub(crate) async fn make_plan(
         None => probe::probe(tools, &request.input).await?,
     };
     let index = index::index(tools, &request.input, &probe).await?;
+    let mut notes = Vec::new();
+    let preset = request.preset.clone();
+    let preset = settle::crop(tools, &request.input, &probe, preset, &mut notes).await?;
     let slots = shared.ask(|mesh, _| {
         let usable = mesh.peers().iter().filter(|(_, peer)| peer.is_usable());
         usable.map(|(_, peer)| f64::from(peer.slots())).sum::<f64>()
@@ -501,8 +526,18 @@ pub(crate) async fn make_plan(
     let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
     let chosen = lengths::segment_target_s(seconds, slots);
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
-    let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })
+    let mut plan = plan::plan(&probe, &index, &preset, &PlanHints { segment_target_s })
         .map_err(|e| plan::with_path(e, &request.input))?;
+    settle::can_filter(tools, &plan).await?;
+    if let Some(work) = plan.tasks.iter().find_map(|task| task.video()).filter(|_| search) {
+        let input: &Path = &request.input;
+        let what = (input, &probe);
+        let (found, words) = settle::quality(shared, request.id, what, (&preset, work)).await?;
+        notes.extend(words);
+        plan = plan::plan(&probe, &index, &found, &PlanHints { segment_target_s })
+            .map_err(|e| plan::with_path(e, &request.input))?;
+    }
+    plan.notes.splice(0..0, notes);
     Ok(Planned { probe, plan })
 }
 

@@ -5,6 +5,7 @@ pub mod archive;
 pub mod config;
 pub mod custody;
 pub mod discovery;
+pub mod forecast;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hours;
@@ -25,6 +26,7 @@ pub mod owner;
 mod pake;
 pub mod paths;
 pub mod power;
+pub mod presets;
 pub mod replace;
 pub mod room;
 pub mod runtime;

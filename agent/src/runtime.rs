@@ -16,7 +16,7 @@ use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::{AgentInfo, Message};
 use dmc_protocol::time::Time;
 use dmc_store::{BATCH_BYTES_MAX, Batch, Store, StoreError};
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
@@ -128,6 +128,8 @@ pub struct Shared {
     pub checked: Mutex<BTreeMap<(BlobId, BlobId), Checked>>,
     /// Large blobs that were read whole and right.
     pub intact: Mutex<BTreeMap<BlobId, Seen>>,
+    /// Encodes that may run on the graphics card.
+    pub card: Semaphore,
     /// Everything that runs beside the loop.
     pub tasks: TaskTracker,
     /// Ends all of it.
@@ -271,7 +273,9 @@ impl Runtime {
     ) -> (Runtime, Arc<Shared>) {
         let mesh = Mesh::new(parts.me, parts.settings.mesh.clone());
         let library = Library::new(parts.store.kv.clone(), parts.settings.watch_jobs_max);
+        let sessions = parts.settings.hardware_sessions.get();
         let shared = Arc::new(Shared {
+            card: Semaphore::new(usize::try_from(sessions).unwrap_or(1).min(1_000)),
             me: parts.me,
             library,
             settings: parts.settings,

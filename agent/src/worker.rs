@@ -201,6 +201,14 @@ async fn encode(
     made.map_err(|e| encode_failed(&MediaError::io("write", &work_dir, e)))?;
     let _removed_at_end = WorkDir(&work_dir);
 
+    let on_card = spec.encoder().hardware().is_some();
+    let _session = tokio::select! {
+        session = shared.card.acquire(), if on_card => Some(session.map_err(|e| internal(&e))?),
+        () = token.cancelled(), if on_card => {
+            return Err(Failure::new(FailureKind::Busy, "cancelled"));
+        }
+        () = std::future::ready(()), if !on_card => None,
+    };
     let (teller, mut told) = tokio::sync::watch::channel(None);
     let started = Instant::now();
     // An owner decodes what others send, and would decode it twice if they did so too.

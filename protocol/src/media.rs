@@ -3,15 +3,18 @@
 //! Everything here may arrive from a peer, so every type is bounded: enums, numbers with ranges,
 //! and a closed list of pixel formats. [`TaskSpec::validate`] is called before anything is run.
 
+mod builtin;
 mod codec;
 mod input;
 pub mod lengths;
+pub mod options;
 mod pixel;
 mod preset;
+mod stored;
 mod task;
 mod video;
 
-pub use codec::{Codec, Container, Encoder, EncoderSpeed, MediaKind, UnknownWord};
+pub use codec::{Codec, Container, Encoder, EncoderSpeed, Hardware, MediaKind, UnknownWord};
 pub use input::InputFormat;
 pub use pixel::PixFmt;
 pub use preset::{AudioPolicy, Preset, PresetError, PresetOverrides, Quality};
@@ -20,5 +23,6 @@ pub use task::{
     TaskInput, TaskSpec, WholeTask, WorkClass,
 };
 pub use video::{
-    Colour, ContentLight, FieldOrder, Filter, MasteringDisplay, Rational, VideoSettings, VideoWork,
+    Colour, ContentLight, FieldOrder, Filter, MasteringDisplay, RateCap, Rational, VideoSettings,
+    VideoWork,
 };

@@ -188,6 +188,7 @@ fn a_grant_with_an_unacceptable_task_is_refused() {
         encoder: Encoder::Libx264,
         bps: 0,
         channels: 2,
+        mix_to: None,
         sample_rate: 48_000,
         sample_bits: 16,
         duration_us: 1,

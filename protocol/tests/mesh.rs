@@ -51,6 +51,7 @@ fn audio() -> TaskSpec {
         encoder: Encoder::Flac,
         bps: 0,
         channels: 2,
+        mix_to: None,
         sample_rate: 48_000,
         sample_bits: 16,
         duration_us: 1_000_000,

@@ -153,6 +153,7 @@ fn audio() -> Option<TaskSpec> {
         encoder: Encoder::Libopus,
         bps: 128_000,
         channels: 2,
+        mix_to: None,
         sample_rate: 48_000,
         sample_bits: 16,
         duration_us: 300_000_000,

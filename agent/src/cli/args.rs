@@ -11,6 +11,8 @@ use dmc_protocol::media::{Codec, Container, EncoderSpeed, MediaKind};
 
 use super::service::ServiceCommand;
 
+use super::options::{ForecastArgs, OptionArgs};
+
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Colour {
@@ -109,11 +111,13 @@ pub(crate) enum Command {
     Pause,
     /// Take new work again.
     Resume,
-    /// List and show presets.
+    /// List, show, check and import presets.
     Presets {
         #[command(subcommand)]
         command: Option<PresetsCommand>,
     },
+    /// Predict what converting a folder would bring: space, time and quality, with error bars.
+    Forecast(ForecastArgs),
     /// Say what is missing on this machine, and how to mend it.
     Doctor,
     /// Print a completion script for a shell.
@@ -225,6 +229,8 @@ pub(crate) struct ConvertArgs {
     /// Encode the sound with this codec instead of copying it.
     #[arg(long, value_name = "CODEC")]
     pub audio_codec: Option<Codec>,
+    #[command(flatten)]
+    pub options: OptionArgs,
     /// Leave the file and its result on the agent of --agent, too.
     #[arg(long)]
     pub keep: bool,
@@ -400,8 +406,21 @@ impl std::str::FromStr for Time {
 pub(crate) enum PresetsCommand {
     /// All presets.
     List,
-    /// One preset.
+    /// One preset, as a file that says all of it.
     Show { name: String },
+    /// Say whether a preset file can be used, and what is wrong with it.
+    Check {
+        /// The file (TOML).
+        file: PathBuf,
+    },
+    /// Put a preset file, or a preset that HandBrake exported, among the own presets.
+    Import {
+        /// The file: .toml, or HandBrake's .json.
+        file: PathBuf,
+        /// Another name for it.
+        #[arg(long)]
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,8 @@ use dmc_agent::agent;
 use dmc_agent::http::views::JobView;
 use dmc_agent::intake::{Wish, container_of};
 use dmc_agent::paths::AnyPath;
-use dmc_protocol::media::{Preset, PresetOverrides};
+use dmc_agent::presets;
+use dmc_protocol::media::PresetOverrides;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,7 +25,7 @@ const SECOND_PRESS: Duration = Duration::from_secs(3);
 const MEET: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(place: &Place, mut options: ConvertArgs) -> anyhow::Result<End> {
-    let wishes = wishes(&options)?;
+    let wishes = wishes(place, &options)?;
     if place.remote.is_some() {
         remote_convert::check(&options)?;
         return remote_convert::run(&Client::connect(place).await?, wishes, &options).await;
@@ -57,7 +58,7 @@ pub(crate) async fn run(place: &Place, mut options: ConvertArgs) -> anyhow::Resu
 }
 
 /// What is wrong in the words alone is said before anything is started.
-fn wishes(options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
+fn wishes(place: &Place, options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
     let usage = |text: String| anyhow::Error::new(Usage(text));
     if options.output.is_some() && options.files.len() > 1 {
         return Err(usage("-o names one result; use --output-dir for several files".to_owned()));
@@ -69,9 +70,14 @@ fn wishes(options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
         container: options.container.or_else(|| container_of(options.output.as_deref()?)),
         max_height: options.max_height,
         audio_codec: options.audio_codec,
+        ..options.options.overrides()
     };
-    let preset = Preset::builtin(&options.preset).and_then(|preset| preset.with(&overrides));
-    preset.map_err(|e| usage(e.to_string()))?;
+    // A preset of another machine's agent need not be known here.
+    match presets::find(place.settings()?.presets.as_deref(), &options.preset) {
+        Ok(preset) => _ = preset.with(&overrides).map_err(|e| usage(e.to_string()))?,
+        Err(_) if place.remote.is_some() => {}
+        Err(e) => return Err(usage(e.to_string())),
+    }
     let absolute = |path: &Path| -> anyhow::Result<AnyPath> {
         let path = std::path::absolute(path)
             .with_context(|| format!("`{}` is no file name", path.display()))?;

@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, SystemTime};
 
-use dmc_agent::media::capability;
 use dmc_agent::media::run::Tools;
 use dmc_agent::media::sandbox::{Report, Sandbox};
+use dmc_agent::media::{capability, hardware};
 use dmc_protocol::media::Encoder;
 use serde::Serialize;
 
@@ -108,7 +108,21 @@ async fn media(sandbox: &Sandbox) -> Vec<Finding> {
             warning("encoder", detail, install)
         });
     }
+    findings.extend(hardware(&tools, &able.ffmpeg_version).await);
     findings
+}
+
+/// Nobody needs hardware: what is not there is told, and is no warning.
+async fn hardware(tools: &Tools, version: &str) -> Vec<Finding> {
+    let found = hardware::probe(tools, version).await;
+    let tell = |(encoder, state): (Encoder, Result<[u8; 8], String>)| {
+        let detail = match state {
+            Ok(_) => format!("{encoder} works"),
+            Err(why) => format!("{encoder} is not used: {why}"),
+        };
+        ok("hardware", detail)
+    };
+    found.into_iter().map(tell).collect()
 }
 
 fn disk(place: &Place) -> Finding {

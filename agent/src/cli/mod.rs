@@ -9,10 +9,12 @@ mod docs_tests;
 mod doctor;
 mod download;
 mod fetch;
+mod forecast;
 mod jobs;
 mod log;
 mod man;
 mod mesh;
+mod options;
 mod peers;
 mod presets;
 mod progress;
@@ -109,6 +111,7 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
         Command::Pause => peers::pause(&Client::connect(&place).await?, true).await,
         Command::Resume => peers::pause(&Client::connect(&place).await?, false).await,
         Command::Presets { command } => presets::run(&place, command),
+        Command::Forecast(options) => forecast::run(&place, options).await,
         Command::Doctor => doctor::run(&place).await,
         Command::Completions { shell } => {
             let name = "dmc";
@@ -127,6 +130,7 @@ fn only_here(command: &Command) -> anyhow::Result<()> {
         Command::Agent(_) => "`dmc agent` runs an agent on this machine",
         Command::Doctor => "`dmc doctor` looks at this machine",
         Command::Service { .. } => "`dmc service` is about this machine",
+        Command::Forecast(_) => "`dmc forecast` samples films of this machine",
         Command::Config { .. } => "`dmc config` shows the settings of this machine",
         Command::Mesh { command: Some(args::MeshCommand::Reset { .. }) } => {
             "`dmc mesh reset` needs the agent's own files, on its machine"

@@ -20,6 +20,7 @@ use utoipa_axum::routes;
 
 use super::problem::{Problem, Refused};
 use crate::jobs::{JobBook, Request, Status};
+use crate::presets;
 use crate::runtime::Shared;
 
 /// Finished jobs that are looked at, the newest first.
@@ -46,6 +47,10 @@ struct PresetView {
     encoder: String,
     /// The file format of the result.
     container: String,
+    /// Whether it is a file of this agent's person; otherwise it is built in.
+    own: bool,
+    /// All of it, as a preset file says it.
+    text: String,
 }
 
 #[utoipa::path(
@@ -54,15 +59,24 @@ struct PresetView {
     tag = "jobs",
     responses((status = 200, description = "What can be chosen", body = Vec<PresetView>), Refused),
 )]
-async fn presets() -> Json<Vec<PresetView>> {
-    let view = |preset: Preset| PresetView {
-        name: preset.name,
-        description: preset.description,
-        codec: preset.encoder.codec().to_string(),
-        encoder: preset.encoder.name().to_owned(),
-        container: preset.container.to_string(),
+async fn presets(State(shared): State<Arc<Shared>>) -> Json<Vec<PresetView>> {
+    let builtin: Vec<String> = Preset::all().into_iter().map(|preset| preset.name).collect();
+    let view = |preset: Preset| {
+        let copies = preset.copies_pictures();
+        let copy = || "copy".to_owned();
+        PresetView {
+            own: !builtin.contains(&preset.name),
+            codec: if copies { copy() } else { preset.encoder.codec().to_string() },
+            encoder: if copies { copy() } else { preset.encoder.name().to_owned() },
+            container: preset.container.to_string(),
+            text: presets::write_text(&preset),
+            name: preset.name,
+            description: preset.description,
+        }
     };
-    Json(Preset::all().into_iter().map(view).collect())
+    let dir = shared.settings.presets.clone();
+    let found = tokio::task::spawn_blocking(move || presets::usable(dir.as_deref())).await;
+    Json(found.unwrap_or_else(|_| Preset::all()).into_iter().map(view).collect())
 }
 
 #[utoipa::path(
@@ -126,7 +140,7 @@ impl Sum {
         let ended = Timestamp::from_millisecond(request.updated_ms).unwrap_or_default();
         let day = ended.to_zoned(TimeZone::system()).date();
         self.all.add(bytes);
-        self.codecs.entry(request.preset.encoder.codec().to_string()).or_default().add(bytes);
+        self.codecs.entry(request.preset.made_of()).or_default().add(bytes);
         self.days.entry(day).or_default().add(bytes);
     }
 }

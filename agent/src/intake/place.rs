@@ -15,7 +15,7 @@ pub(super) fn output_path(
     trial: &plan::Plan,
 ) -> Result<PathBuf, Refusal> {
     let what = match trial.kind {
-        MediaKind::Video => preset.encoder.codec().to_string(),
+        MediaKind::Video => preset.made_of(),
         MediaKind::Audio | MediaKind::Image => preset.name.clone(),
     };
     let name = || {

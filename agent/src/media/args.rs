@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use dmc_protocol::media::{
-    AudioTask, Colour, ContentLight, Encoder, Feed, FieldOrder, Filter, ImageTask,
-    MasteringDisplay, Quality, Rational, SegmentTask, VideoSettings, VideoWork, WholeTask,
+    AudioTask, ContentLight, Encoder, Feed, FieldOrder, ImageTask, MasteringDisplay, Quality,
+    Rational, SegmentTask, VideoSettings, VideoWork, WholeTask,
 };
 
 use super::bounds;
+use super::filters::{exact, field_filter, filter, frame_marks, lossy};
+use super::hardware;
 use super::run::Args;
 
 /// The end of a file name for a task's result.
@@ -21,6 +23,7 @@ pub(crate) fn segment(task: &SegmentTask, input: &Path, media: &Path, proof: &Pa
     let work = &task.video;
     let base = work.time_base;
     let mut args = Args::ffmpeg();
+    args.words(hardware::device(work.settings.encoder));
     let (source, shift) = match &task.feed {
         Feed::Piece { shift_s, .. } => {
             args.words("-copyts -noautorotate -protocol_whitelist file");
@@ -39,7 +42,12 @@ pub(crate) fn segment(task: &SegmentTask, input: &Path, media: &Path, proof: &Pa
     };
     let (a, b) = (task.a_pts, task.b_pts);
     let head = format!("{source}settb={base}{shift},trim=end_pts={b}");
-    graph(&mut args, work, &head, &format!("trim=start_pts={a},setpts=PTS-{a}"));
+    // The first frame of a piece with pre-roll has no frame before it that would decide.
+    let begins = match &task.feed {
+        Feed::Piece { preroll_keyframes, .. } => *preroll_keyframes == 0,
+        Feed::Seek { from_us, .. } => from_us.is_none(),
+    };
+    graph(&mut args, work, (&head, begins), &format!("trim=start_pts={a},setpts=PTS-{a}"));
     outputs(&mut args, work, media, proof);
     args
 }
@@ -48,6 +56,7 @@ pub(crate) fn segment(task: &SegmentTask, input: &Path, media: &Path, proof: &Pa
 pub(crate) fn whole(task: &WholeTask, input: &Path, media: &Path, proof: &Path) -> Args {
     let work = &task.video;
     let mut args = Args::ffmpeg();
+    args.words(hardware::device(work.settings.encoder));
     if !task.continuous {
         args.arg("-copyts");
     }
@@ -61,7 +70,7 @@ pub(crate) fn whole(task: &WholeTask, input: &Path, media: &Path, proof: &Path) 
              if(isnan(PREV_OUTPTS),ld(0),max(ld(0),PREV_OUTPTS+1))'",
         );
     }
-    graph(&mut args, work, &head, "setpts=PTS-STARTPTS");
+    graph(&mut args, work, (&head, true), "setpts=PTS-STARTPTS");
     outputs(&mut args, work, media, proof);
     if task.continuous {
         // Which streams are read decides how ffmpeg bridges the jumps; joining reads the same.
@@ -70,13 +79,14 @@ pub(crate) fn whole(task: &WholeTask, input: &Path, media: &Path, proof: &Path) 
     args
 }
 
-fn graph(args: &mut Args, work: &VideoWork, head: &str, trim: &str) {
+fn graph(args: &mut Args, work: &VideoWork, (head, begins): (&str, bool), trim: &str) {
     let mut first = vec![head.to_owned()];
-    first.extend(work.exact_filters.iter().map(filter));
+    first.extend(exact(work, begins));
     first.extend(field_filter(work.settings.field_order));
-    let mut second: Vec<String> = work.filters.iter().map(filter).collect();
+    let mut second = lossy(work);
     second.push(trim.to_owned());
     second.extend(frame_marks(&work.settings));
+    second.extend(hardware::upload(&work.settings).map(ToOwned::to_owned));
     let (first, second) = (first.join(","), second.join(","));
     let graph = match hash_format(&work.settings) {
         Some(format) => format!("{first},split[x][z];[z]format={format}[y];[x]{second}[e]"),
@@ -94,62 +104,20 @@ fn outputs(args: &mut Args, work: &VideoWork, media: &Path, proof: &Path) {
     let base = work.time_base;
     let timing = format!("-fps_mode passthrough -enc_time_base {base}");
     args.words(&format!("-map [e] {timing}"));
-    encoder(args, &work.settings);
+    encoder(args, &work.settings, (work.width, work.height));
     let format = segment_format(work.settings.encoder);
     args.words(&format!("-map_metadata -1 -map_chapters -1 -video_track_timescale {}", base.den));
     args.words(&format!("-f {format}")).output(media);
     args.words(&format!("-map [y] {timing} -f framehash -hash crc32")).output(proof);
 }
 
-fn filter(filter: &Filter) -> String {
-    match filter {
-        Filter::Scale { width, height } => format!("scale={width}:{height}:flags=bicubic"),
-        Filter::Format { pix_fmt, full_range } => {
-            let range = if *full_range { "full" } else { "limited" };
-            format!("scale=in_range={range}:out_range={range},format={pix_fmt}")
-        }
-        Filter::RgbToYuv { pix_fmt } => format!(
-            "scale=out_color_matrix=bt709:out_range=limited\
-             :flags=bicubic+accurate_rnd+full_chroma_int,format={pix_fmt}"
-        ),
-        Filter::TurnRight => "transpose=clock".to_owned(),
-        Filter::TurnLeft => "transpose=cclock".to_owned(),
-        Filter::MirrorHorizontal => "hflip".to_owned(),
-        Filter::MirrorVertical => "vflip".to_owned(),
-    }
-}
-
-/// Marks every frame alike, so that all segments get the same headers.
-fn field_filter(order: FieldOrder) -> Option<String> {
-    match order {
-        FieldOrder::Progressive => None,
-        FieldOrder::TopFirst => Some("setfield=tff".to_owned()),
-        FieldOrder::BottomFirst => Some("setfield=bff".to_owned()),
-    }
-}
-
-/// ffmpeg takes colour from the frames, whatever its own options say, and a piece does not carry
-/// what only the source's container said.
-fn frame_marks(settings: &VideoSettings) -> Vec<String> {
-    let mut marks = Vec::new();
-    if let Some(Rational { num, den }) = settings.sample_aspect {
-        marks.push(format!("setsar={num}/{den}:max=1000000"));
-    }
-    let Colour { full_range, primaries, transfer, matrix, .. } = settings.colour;
-    let mut parts = Vec::new();
-    if let Some(full) = full_range {
-        parts.push(format!("range={}", if full { "full" } else { "limited" }));
-    }
-    let codes = [("color_primaries", primaries), ("color_trc", transfer), ("colorspace", matrix)];
-    parts.extend(codes.iter().filter_map(|(key, code)| code.map(|code| format!("{key}={code}"))));
-    if !parts.is_empty() {
-        marks.push(format!("setparams={}", parts.join(":")));
-    }
-    marks
-}
-
-fn encoder(args: &mut Args, settings: &VideoSettings) {
+/// The encoder and its settings, for pictures of that size.
+pub(crate) fn encoder(args: &mut Args, settings: &VideoSettings, size: (u32, u32)) {
     let name = settings.encoder.name();
+    if settings.encoder.hardware().is_some() {
+        hardware::encoder(args, settings, size);
+        return;
+    }
     args.words(&format!("-c:v {name} -pix_fmt {}", settings.pix_fmt));
     if let Quality::Crf(crf) = settings.quality {
         args.words(&format!("-crf {crf}"));
@@ -269,12 +237,16 @@ pub(crate) fn audio(task: &AudioTask, input: &Path, media: &Path, proof: &Path) 
     );
     args.arg("-filter_complex").arg(graph).words("-map [x] -map_metadata -1 -map_chapters -1");
     args.words(&format!("-c:a {}", task.encoder.name()));
+    let channels = task.mix_to.unwrap_or(task.channels);
+    if let Some(channels) = task.mix_to {
+        args.words(&format!("-ac {channels}"));
+    }
     match task.encoder {
         Encoder::Flac => args.words(&format!("-sample_fmt {samples} -compression_level 8")),
         Encoder::Libopus => args.words(&format!(
             "-b:a {} -mapping_family {}",
-            task.bps.min(510_000 * u32::from(task.channels)),
-            if task.channels > 2 { 1 } else { 0 }
+            task.bps.min(510_000 * u32::from(channels)),
+            if channels > 2 { 1 } else { 0 }
         )),
         _ => args.words(&format!("-b:a {}", task.bps)),
     };

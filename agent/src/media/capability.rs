@@ -5,10 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use dmc_protocol::codec;
-use dmc_protocol::media::{Capabilities, Encoder, MediaKind};
+use dmc_protocol::media::{Capabilities, Encoder, MediaKind, PixFmt};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::filters;
+use super::hardware;
 use super::run::{self, Args, Call, Tools};
 
 /// A test encode that takes longer has failed. Encoders prove themselves while the machine may be
@@ -27,8 +29,10 @@ pub async fn detect(tools: &Tools) -> Capabilities {
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    let encoders: BTreeMap<Encoder, [u8; 8]> =
+    let mut encoders: BTreeMap<Encoder, [u8; 8]> =
         proven.into_iter().filter_map(|(encoder, print)| Some((encoder, print?))).collect();
+    let chips = hardware::probe(tools, &ffmpeg_version).await;
+    encoders.extend(chips.into_iter().filter_map(|(encoder, print)| Some((encoder, print.ok()?))));
     let kinds: BTreeSet<MediaKind> = encoders.keys().map(|encoder| encoder.kind()).collect();
     Capabilities { ffmpeg_version, encoders, kinds }
 }
@@ -52,14 +56,16 @@ pub fn keep(tools: &Tools, cache: &Path, found: &Capabilities) {
     }
 }
 
-/// Which ffmpeg, and of which agent: path, length, time in nanoseconds since 1970, version.
-type Key = (String, u64, u128, String);
+/// Which ffmpeg, of which agent, on what: path, length, time in nanoseconds since 1970, version,
+/// drivers of graphics cards.
+type Key = (String, u64, u128, String, String);
 
 fn key(tools: &Tools) -> Option<Key> {
     let meta = std::fs::metadata(tools.ffmpeg.path()).ok()?;
     let modified = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     let path = tools.ffmpeg.path().display().to_string();
-    Some((path, meta.len(), modified.as_nanos(), env!("CARGO_PKG_VERSION").to_owned()))
+    let of = env!("CARGO_PKG_VERSION").to_owned();
+    Some((path, meta.len(), modified.as_nanos(), of, hardware::driver()))
 }
 
 async fn version(tools: &Tools) -> String {
@@ -127,4 +133,23 @@ async fn prove(tools: &Tools, encoder: Encoder, version: &str) -> (Encoder, Opti
     let mut print = [0; 8];
     print.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     (encoder, Some(print))
+}
+
+/// Whether high dynamic range can be mapped to ordinary pictures, or why not: tried, not looked up.
+pub async fn tone_maps(tools: &Tools) -> Result<(), String> {
+    let mut args = Args::ffmpeg();
+    let Some(pix_fmt) = PixFmt::new("yuv420p") else { return Err("no pixel format".to_owned()) };
+    let chain = filters::tone_map(16, false, &pix_fmt);
+    args.words("-f lavfi -i color=size=64x64:duration=0.04 -vf");
+    args.arg(format!("format=yuv420p10le,{chain}")).words("-f null -");
+    let mut call = Call::new("trying to map high dynamic range", &tools.ffmpeg, args);
+    call.wall = WALL;
+    match run::capture(call, &CancellationToken::new()).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let said = error.stderr().unwrap_or_default();
+            let why = said.lines().next().unwrap_or("the filters do not run");
+            Err(why.chars().take(160).collect())
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Decides what becomes of sound, subtitles, covers, attachments and data. Pure.
 
+use dmc_protocol::media::options::{Tracks, language_code};
 use dmc_protocol::media::{AudioPolicy, AudioTask, Container, Encoder, Preset, TaskSpec};
 
 use super::holds::is_text;
@@ -65,7 +66,8 @@ pub(crate) fn streams(probe: &Probe, preset: &Preset, notes: &mut Vec<String>) -
     let main = probe.pictures.as_ref().map(|pictures| pictures.index);
     let container = preset.container;
     let mut kept = Vec::new();
-    for stream in &probe.streams {
+    let chosen = Chosen::of(probe, preset, notes);
+    for stream in probe.streams.iter().filter(|stream| chosen.has(stream)) {
         let origin = match stream.kind {
             StreamKind::Video if Some(stream.index) == main => Some(Origin::Pictures),
             StreamKind::Video => copy_if(fits(stream, container), stream, container, notes),
@@ -80,6 +82,54 @@ pub(crate) fn streams(probe: &Probe, preset: &Preset, notes: &mut Vec<String>) -
         kept.extend(origin.map(|origin| out(stream, origin)));
     }
     kept
+}
+
+/// Which tracks a person wants.
+struct Chosen {
+    audio: Tracks,
+    subtitles: Tracks,
+}
+
+fn speaks(stream: &Stream, languages: &[String]) -> bool {
+    let own = stream.tag("language").map(language_code);
+    own.is_some_and(|own| languages.iter().any(|wanted| language_code(wanted) == own))
+}
+
+fn is_in(stream: &Stream, tracks: &Tracks) -> bool {
+    match tracks {
+        Tracks::All => true,
+        Tracks::None => false,
+        Tracks::In(languages) => speaks(stream, languages),
+    }
+}
+
+impl Chosen {
+    /// What is left out is said. Languages that a film does not speak do not make it silent.
+    fn of(probe: &Probe, preset: &Preset, notes: &mut Vec<String>) -> Chosen {
+        let mut audio = preset.options.audio_tracks.clone();
+        let subtitles = preset.options.subtitles.clone();
+        let mut sounds = probe.streams_of(StreamKind::Audio).peekable();
+        if let Tracks::In(languages) = &audio
+            && sounds.peek().is_some()
+            && !sounds.any(|stream| speaks(stream, languages))
+        {
+            let wanted = languages.join(", ");
+            notes.push(format!("no audio track is in {wanted}: all of them are kept"));
+            audio = Tracks::All;
+        }
+        let chosen = Chosen { audio, subtitles };
+        let gone = probe.streams.iter().filter(|stream| !chosen.has(stream));
+        notes.extend(gone.map(|stream| format!("{} is left out, as asked", stream.label())));
+        chosen
+    }
+
+    fn has(&self, stream: &Stream) -> bool {
+        match stream.kind {
+            StreamKind::Audio => is_in(stream, &self.audio),
+            StreamKind::Subtitle => is_in(stream, &self.subtitles),
+            _ => true,
+        }
+    }
 }
 
 fn fits(stream: &Stream, container: Container) -> bool {
@@ -179,7 +229,13 @@ pub(crate) fn audio_tasks(
             (fallback, CHANNEL_BPS)
         }
     };
-    tie(probe, first, streams, notes, choose)
+    let mut tasks = tie(probe, first, streams, notes, choose);
+    for task in &mut tasks {
+        if let (TaskSpec::Audio(task), Some((_, channel_bps))) = (task, wanted) {
+            adjust(task, preset, channel_bps);
+        }
+    }
+    tasks
 }
 
 fn tie(
@@ -199,6 +255,18 @@ fn tie(
     tasks
 }
 
+/// Fewer channels and another bit rate, where the preset wants them.
+fn adjust(task: &mut AudioTask, preset: &Preset, channel_bps: u32) {
+    if !matches!(preset.audio, AudioPolicy::Encode { .. }) {
+        return;
+    }
+    task.mix_to = preset.options.audio_channels.filter(|most| *most < task.channels);
+    let channels = u32::from(task.mix_to.unwrap_or(task.channels));
+    if task.bps > 0 {
+        task.bps = preset.options.audio_bps.unwrap_or(channel_bps.saturating_mul(channels));
+    }
+}
+
 fn audio_task(probe: &Probe, stream: &Stream, encoder: Encoder, channel_bps: u32) -> AudioTask {
     let lossy = encoder != Encoder::Flac;
     let deep =
@@ -209,6 +277,7 @@ fn audio_task(probe: &Probe, stream: &Stream, encoder: Encoder, channel_bps: u32
         encoder,
         bps: if lossy { channel_bps.saturating_mul(u32::from(stream.channels)) } else { 0 },
         channels: stream.channels,
+        mix_to: None,
         sample_rate: stream.sample_rate,
         sample_bits: if deep { 24 } else { 16 },
         duration_us: stream.duration_us.or(probe.duration_us).unwrap_or(0),

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use dmc_protocol::media::{Codec, Rational};
+use dmc_protocol::media::{Codec, InputFormat, Rational};
 use tokio_util::sync::CancellationToken;
 
 use super::error::MediaError;
@@ -21,12 +21,12 @@ const HASH: &str = "murmur3";
 
 /// The coded pictures of one file, in the order of the decoder.
 #[derive(Debug, PartialEq, Eq)]
-struct Packets {
-    time_base: Rational,
+pub(crate) struct Packets {
+    pub time_base: Rational,
     /// The decoder's set-up data, as ffmpeg names it: size and hash.
     extradata: String,
     /// Of each packet when it is shown, its size and its hash.
-    packets: Vec<(i64, String)>,
+    pub packets: Vec<(i64, String)>,
 }
 
 /// The frames of video stream `index` of a joined file, without checksums, when its packets are those of the
@@ -70,11 +70,29 @@ async fn read(
     index: u32,
     cancel: &CancellationToken,
 ) -> Result<Option<Packets>, MediaError> {
+    let codec = Some(codec).filter(|codec| *codec == Codec::H264);
+    list(tools, codec, (None, media), index, cancel).await
+}
+
+/// The packets of one stream. Those of H.264 and HEVC are brought to one form, without the
+/// parameters, which some formats keep in the set-up data.
+pub(crate) async fn list(
+    tools: &Tools,
+    codec: Option<Codec>,
+    (format, media): (Option<&InputFormat>, &Path),
+    index: u32,
+    cancel: &CancellationToken,
+) -> Result<Option<Packets>, MediaError> {
     let mut args = Args::ffmpeg();
-    args.arg("-copyts").input(None, media).words(&format!("-map 0:{index} -c copy"));
-    if codec == Codec::H264 {
-        // Joining writes the parameters, which are in the set-up data, into the packets as well.
-        args.words("-bsf:v h264_mp4toannexb,filter_units=remove_types=7|8");
+    args.arg("-copyts").input(format, media).words(&format!("-map 0:{index} -c copy"));
+    match codec {
+        Some(Codec::H264) => {
+            args.words("-bsf:v h264_mp4toannexb,filter_units=remove_types=7|8|9");
+        }
+        Some(Codec::Hevc) => {
+            args.words("-bsf:v hevc_mp4toannexb,filter_units=remove_types=32|33|34|35");
+        }
+        _ => {}
     }
     args.words(&format!("-f framehash -hash {HASH} pipe:1"));
     let mut call = Call::new("comparing the packets", &tools.ffmpeg, args);

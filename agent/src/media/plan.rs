@@ -11,7 +11,9 @@ use super::cut::CutSource;
 use super::error::MediaError;
 use super::index::Index;
 use super::keep;
+use super::remux;
 use super::segments;
+use super::shape;
 use super::streams::{Orientation, Probe, StreamKind};
 use super::video;
 
@@ -254,8 +256,14 @@ fn video_plan(
     let Some(pictures) = &probe.pictures else {
         return Err(refused("it has no pictures", "Use --preset lossless for sound"));
     };
+    if preset.copies_pictures() {
+        return remux::plan(probe, index, preset);
+    }
     let mut notes = Vec::new();
-    let (work, orientation) = video::work(pictures, preset, &mut notes)?;
+    let (mut work, orientation) = video::work(pictures, preset, &mut notes)?;
+    let mut decoded_only = decoded_only.to_vec();
+    decoded_only.extend(shape::cap_rate(&mut work, index, preset, &mut notes));
+    let decoded_only = &decoded_only;
     let mut shared = segments::share(probe, index, &work, hints.segment_target_s, decoded_only);
     let mut streams = keep::streams(probe, preset, &mut notes);
     let frames: u64 = shared.tasks.iter().filter_map(TaskSpec::frames).sum();
@@ -400,7 +408,7 @@ fn image_task(
 }
 
 /// Planning sees no path; the caller puts it in with [`with_path`].
-fn refused(why: impl Into<String>, next: &str) -> MediaError {
+pub(crate) fn refused(why: impl Into<String>, next: &str) -> MediaError {
     MediaError::refused(Path::new(""), why, next)
 }
 

@@ -57,7 +57,8 @@ pub(crate) async fn capture(
     Ok(Captured { stdout })
 }
 
-/// Runs ffmpeg with `-progress pipe:1` and reports how far it is.
+/// Runs ffmpeg with `-progress pipe:1` and reports how far it is. Returns what it told on stderr; of
+/// much, the end.
 pub(crate) async fn with_progress(
     mut call: Call<'_>,
     mut report: impl FnMut(Progress) + Send,

@@ -68,6 +68,7 @@ pub(crate) fn share(
     decoded_only: &[String],
 ) -> Shared {
     let shown = index.shown_pts();
+    let kept = kept(work, &shown);
     if !decoded_only.is_empty() {
         return whole(probe, index, work, None, decoded_only.to_vec(), &shown);
     }
@@ -82,7 +83,11 @@ pub(crate) fn share(
         } else {
             "it is shorter than two segments".to_owned()
         };
-        return whole(probe, index, work, Some(digest(&cuttable.shown)), vec![reason], &shown);
+        return whole(probe, index, work, Some(digest(&kept)), vec![reason], &shown);
+    }
+    if work.remembers() {
+        let reason = "deinterlacing looks at the frames beside each frame".to_owned();
+        return whole(probe, index, work, Some(digest(&kept)), vec![reason], &shown);
     }
     let by_pos = can_be_cut(probe, index, work);
     let mut shared = Shared {
@@ -95,7 +100,13 @@ pub(crate) fn share(
     };
     for (number, key) in borders.iter().enumerate() {
         let next = borders.get(number + 1);
-        let task = segment(&cuttable, index, work, (number, borders.len()), *key, next.copied());
+        let place = (number, borders.len());
+        let mut task = segment(&cuttable, index, work, place, *key, next.copied());
+        if work.rate_cap().is_some() {
+            let within = |pts: &&i64| (task.a_pts..task.b_pts).contains(*pts);
+            let of_task: Vec<i64> = kept.iter().filter(within).copied().collect();
+            task.expected = digest(&of_task);
+        }
         let replacement = if shared.rung == Rung::Pieces {
             piece(index, task, 1)
         } else {
@@ -104,7 +115,19 @@ pub(crate) fn share(
         shared.tasks.push(replacement.spec);
         shared.cuts.push(replacement.cut);
     }
+    if shared.tasks.iter().any(|task| task.frames() == Some(0)) {
+        let reason = "the cap leaves no frame of some segment".to_owned();
+        return whole(probe, index, work, Some(digest(&kept)), vec![reason], &shown);
+    }
     shared
+}
+
+/// The timestamps of the result.
+fn kept(work: &VideoWork, shown: &[i64]) -> Vec<i64> {
+    match work.rate_cap() {
+        Some(cap) => cap.keep(work.time_base, shown),
+        None => shown.to_vec(),
+    }
 }
 
 fn span(shown: &[i64], end: i64) -> Option<(i64, i64)> {
@@ -126,7 +149,10 @@ fn whole(
         stream,
         expected,
         continuous,
-        frames_estimate: Some(index.packets.len() as u64),
+        frames_estimate: Some(match work.rate_cap() {
+            Some(cap) if !shown.is_empty() => cap.keep(work.time_base, shown).len() as u64,
+            _ => index.packets.len() as u64,
+        }),
         video: work.clone(),
     };
     Shared {

@@ -57,7 +57,7 @@ pub async fn verify_handed(
     let untouched = video.filters.is_empty() && video.exact_filters.is_empty();
     let exact = video.settings.encoder == Encoder::Ffv1 && untouched && !plan.join.continuous;
     let promised = shown(index).filter(|_| !exact && !plan.join.continuous);
-    let (time_base, frames) = match promised {
+    let (time_base, mut frames) = match promised {
         Some(pts) => {
             let frames = pts.into_iter().map(|pts| Frame { pts, crc: 0 }).collect();
             (video.time_base, frames)
@@ -70,6 +70,11 @@ pub async fn verify_handed(
             (decoded.time_base, decoded.sorted())
         }
     };
+    if let Some(cap) = video.rate_cap() {
+        let pts: Vec<i64> = frames.iter().map(|frame| frame.pts).collect();
+        let kept = cap.keep(time_base, &pts);
+        frames.retain(|frame| kept.binary_search(&frame.pts).is_ok());
+    }
     let timeline = Timeline { time_base, frames, first_us: 0 };
     let look = Look { timeline: Some(&timeline), exact, parts: None };
     verify_frames(tools, plan, probe, look, out, cancel).await

@@ -1,11 +1,13 @@
 //! Decides what is done to the pictures. Pure.
 
+use dmc_protocol::media::options::Crop;
 use dmc_protocol::media::{
-    Colour, Container, Encoder, FieldOrder, Filter, PixFmt, Preset, Rational, VideoSettings,
+    Codec, Colour, Container, Encoder, FieldOrder, Filter, PixFmt, Preset, Rational, VideoSettings,
     VideoWork,
 };
 
 use super::error::MediaError;
+use super::shape::{codes_fields, crop, deinterlace, shrink, tone_mapping};
 use super::streams::{Orientation, Pictures};
 
 /// Pixel formats that FFV1 of ffmpeg 5.1 stores.
@@ -77,12 +79,13 @@ pub(crate) fn work(
     let mut exact = Vec::new();
     let mut filters = Vec::new();
     let mut colour = pictures.colour;
+    let tone = tone_mapping(pictures, preset);
     let pix_fmt = if preset.encoder == Encoder::Ffv1 {
         lossless_format(pictures, &mut exact, notes)
     } else {
-        lossy_format(pictures, preset.encoder, &mut filters, &mut colour, notes)
+        lossy_format(pictures, (preset, tone), &mut filters, &mut colour, notes)
     };
-    if pictures.pix_fmt.is_full_range_name() {
+    if tone.is_none() && pictures.pix_fmt.is_full_range_name() {
         colour.full_range = Some(true);
     }
     if pictures.hidden_alpha && !pictures.pix_fmt.has_alpha() {
@@ -94,7 +97,11 @@ pub(crate) fn work(
     let turned = exact.iter().any(|f| matches!(f, Filter::TurnLeft | Filter::TurnRight));
     let flip = |size: (u32, u32)| if turned { (size.1, size.0) } else { size };
     let (mut width, mut height) = flip((pictures.width, pictures.height));
-    if let Some(smaller) = shrink((width, height), preset.max_height) {
+    if let Some(Crop::To { .. }) = preset.options.crop {
+        (width, height) = crop(pictures, preset, (width, height), &mut exact, notes)?;
+    }
+    let most = (preset.options.max_width, preset.max_height);
+    if let Some(smaller) = shrink((width, height), most) {
         (width, height) = smaller;
         filters.insert(0, Filter::Scale { width, height });
     }
@@ -102,8 +109,10 @@ pub(crate) fn work(
         (width, height) = make_even(&pix_fmt, (width, height), &mut filters, notes);
     }
     say_lost_hdr(pictures, preset, notes);
-    if pictures.field_order != FieldOrder::Progressive && preset.encoder == Encoder::Libsvtav1 {
-        notes.push("AV1 has no interlaced coding: fields stay in whole frames".to_owned());
+    let field_order = deinterlace(pictures, preset, &mut filters, notes);
+    if field_order != FieldOrder::Progressive && !codes_fields(preset.encoder) {
+        let encoder = preset.encoder;
+        notes.push(format!("{encoder} has no interlaced coding: fields stay in whole frames"));
     }
     let settings = VideoSettings {
         encoder: preset.encoder,
@@ -111,13 +120,13 @@ pub(crate) fn work(
         speed: preset.speed,
         pix_fmt,
         colour,
-        mastering: pictures.mastering,
-        light: pictures.light,
+        mastering: pictures.mastering.filter(|_| tone.is_none()),
+        light: pictures.light.filter(|_| tone.is_none()),
         sample_aspect: pictures
             .sample_aspect
             .filter(in_aspect_range)
             .map(|sar| if turned { Rational::new(sar.den, sar.num) } else { sar }),
-        field_order: pictures.field_order,
+        field_order,
         frame_rate: pictures.frame_rate.filter(in_aspect_range),
     };
     let work = VideoWork {
@@ -205,38 +214,52 @@ fn lossless_format(
 /// The format nearest to the source's that the encoder takes.
 fn lossy_format(
     pictures: &Pictures,
-    encoder: Encoder,
+    (preset, tone): (&Preset, Option<u8>),
     filters: &mut Vec<Filter>,
     colour: &mut Colour,
     notes: &mut Vec<String>,
 ) -> PixFmt {
     let source = &pictures.pix_fmt;
+    let (encoder, plain) = (preset.encoder, preset.options.plain_pixels || tone.is_some());
+    let chip = encoder.hardware().is_some();
     if source.has_alpha() && source.name() != "pal8" && source.name() != "bgra" {
         notes.push(format!("{} cannot hold transparency: it is dropped", encoder.codec()));
     }
     let depth = match (encoder, source.depth()) {
         (_, 8) => 8,
+        _ if plain || (chip && encoder.codec() == Codec::H264) => 8,
         (Encoder::Libx265, 11..) => 12,
         _ => 10,
     };
     if source.depth() > depth {
         notes.push(format!("{} bits a sample become {depth}", source.depth()));
     }
-    let chroma = chroma_of(source, encoder);
+    let chroma = if plain || chip { "420" } else { chroma_of(source, encoder) };
     let suffix = if depth == 8 { String::new() } else { format!("{depth}le") };
     let name = match chroma {
+        _ if chip => if depth == 8 { "nv12" } else { "p010le" }.to_owned(),
         "gray" => format!("gray{suffix}"),
         chroma => format!("yuv{chroma}p{suffix}"),
     };
     let target = PixFmt::new(&name).unwrap_or_else(|| source.clone());
-    if source.is_rgb() {
+    let ordinary = Colour {
+        full_range: Some(false),
+        primaries: Some(1),
+        transfer: Some(1),
+        matrix: Some(1),
+        chroma_location: Some(1),
+    };
+    if let Some(transfer) = tone {
+        let full_range = is_full_range(pictures);
+        filters.push(Filter::ToneMap { transfer, full_range, pix_fmt: target.clone() });
+        notes.push("its high dynamic range is mapped to ordinary pictures (BT.709)".to_owned());
+        *colour = ordinary;
+    } else if source.is_rgb() {
         filters.push(Filter::RgbToYuv { pix_fmt: target.clone() });
         *colour = Colour {
-            full_range: Some(false),
             primaries: colour.primaries.or(Some(1)),
             transfer: colour.transfer.or(Some(1)),
-            matrix: Some(1),
-            chroma_location: Some(1),
+            ..ordinary
         };
     } else if &target != source {
         let full_range = is_full_range(pictures);
@@ -276,7 +299,8 @@ fn turn(
     if orientation.is_upright() {
         return orientation;
     }
-    if preset.container == Container::Mp4 {
+    let is_cropped = matches!(preset.options.crop, Some(Crop::To { .. }));
+    if preset.container == Container::Mp4 && !is_cropped {
         return orientation;
     }
     let quarter = orientation.quarter_turns % 2 == 1;
@@ -308,14 +332,6 @@ pub(crate) fn turn_upright(orientation: Orientation, filters: &mut Vec<Filter>) 
     orientation.quarter_turns % 2 == 1
 }
 
-/// A smaller size with the same shape, even in both directions.
-fn shrink((width, height): (u32, u32), max_height: Option<u32>) -> Option<(u32, u32)> {
-    let max = max_height.filter(|max| *max < height)?;
-    let scaled = u64::from(width) * u64::from(max) / u64::from(height.max(1));
-    let even = |n: u64| u32::try_from(n.div_ceil(2) * 2).unwrap_or(u32::MAX).max(2);
-    Some((even(scaled), even(u64::from(max))))
-}
-
 /// Chroma at half density needs even sizes; a stretch by one pixel keeps every part of the picture.
 fn make_even(
     pix_fmt: &PixFmt,
@@ -324,7 +340,8 @@ fn make_even(
     notes: &mut Vec<String>,
 ) -> (u32, u32) {
     let name = pix_fmt.name();
-    let (across, down) = (name.contains("420") || name.contains("422"), name.contains("420"));
+    let halved = name.contains("420") || matches!(name, "nv12" | "p010le");
+    let (across, down) = (halved || name.contains("422"), halved);
     let round = |size: u32, halved: bool| if halved { size.div_ceil(2) * 2 } else { size };
     let size = (round(width, across).max(2), round(height, down).max(2));
     if size != (width, height) {

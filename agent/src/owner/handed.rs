@@ -243,7 +243,7 @@ pub fn handed_temp(output: &Path, job: JobId) -> PathBuf {
 
 async fn plan(shared: &Arc<Shared>, job: JobId) -> Result<(), Trouble> {
     let request = shared.jobs.with(job, |entry| entry.request.clone()).ok_or(Trouble::Cancelled)?;
-    let planned = intake::make_plan(shared, &request, None).await;
+    let planned = intake::make_plan(shared, &request, None, false).await;
     let planned = planned.map_err(|e| Trouble::own(chain(&e)))?;
     let saved = shared.jobs.save_plan(job, planned).await;
     saved.map_err(|e| Trouble::own(e.to_string()))?;

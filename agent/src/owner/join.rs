@@ -10,10 +10,10 @@ use tracing::debug;
 
 use crate::intact;
 use crate::intake;
-use crate::jobs::{Phase, Proof};
+use crate::jobs::{Phase, Planned, Proof};
 use crate::library;
 use crate::media::run::TaskOutput;
-use crate::media::{MediaError, join as joining, publish, verify};
+use crate::media::{MediaError, join as joining, publish, quality, remux, verify};
 use crate::replace::{SwapError, service};
 use crate::room;
 use crate::runtime::Shared;
@@ -209,9 +209,30 @@ async fn join_and_verify(
     joining::join(tools, plan, &scene.input, &results, temp, desk, token).await?;
     phase(Phase::Verifying).await;
     let probe = &scene.planned.probe;
-    let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
+    let mut report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
+    if plan.preset.copies_pictures() {
+        remux::prove(tools, plan, probe, (&scene.input, temp), &mut report, token).await?;
+    }
+    measure(shared, scene, job, temp).await;
     source::unchanged(shared, job).await.map_err(Ended::Failed)?;
     Ok(proof_of(&report))
+}
+
+/// Who wanted a quality is told what came of it. A result that cannot be measured is no worse.
+async fn measure(shared: &Shared, scene: &Scene, job: JobId, result: &Path) {
+    let Planned { plan, probe } = &*scene.planned;
+    let work = plan.tasks.iter().find_map(|task| task.video());
+    let (Some(target), Some(work)) = (plan.preset.options.target, work) else { return };
+    let (source, metric) = ((scene.input.as_path(), probe), target.metric);
+    let what = (work, result);
+    let measured = quality::whole(&scene.tools, source, what, metric, &scene.token).await;
+    let note = match measured {
+        Ok(score) => format!("measured over the whole film: {metric} {score:.4}"),
+        Err(e) => format!("{metric} of the whole film could not be measured: {}", chain(&e)),
+    };
+    if let Err(e) = shared.jobs.change(job, |request| request.note(note)).await {
+        debug!(%job, "its quality cannot be noted: {}", chain(&e));
+    }
 }
 
 /// What is told of a verified result.

@@ -29,22 +29,31 @@ impl fmt::Display for MediaKind {
 
 /// A format of coded pictures or sound that an [`Encoder`] makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Codec {
     /// H.264 / AVC.
+    #[serde(alias = "H264")]
     H264,
     /// H.265 / HEVC.
+    #[serde(alias = "Hevc")]
     Hevc,
     /// AV1.
+    #[serde(alias = "Av1")]
     Av1,
     /// FFV1: every frame exact, every pixel format.
+    #[serde(alias = "Ffv1")]
     Ffv1,
     /// AAC.
+    #[serde(alias = "Aac")]
     Aac,
     /// Opus.
+    #[serde(alias = "Opus")]
     Opus,
     /// FLAC: every sample exact.
+    #[serde(alias = "Flac")]
     Flac,
     /// PNG.
+    #[serde(alias = "Png")]
     Png,
 }
 
@@ -116,6 +125,54 @@ pub enum Encoder {
     Flac,
     /// PNG by ffmpeg itself.
     Png,
+    /// H.264 by NVIDIA.
+    #[serde(rename = "h264_nvenc")]
+    H264Nvenc,
+    /// HEVC by NVIDIA.
+    #[serde(rename = "hevc_nvenc")]
+    HevcNvenc,
+    /// AV1 by NVIDIA.
+    #[serde(rename = "av1_nvenc")]
+    Av1Nvenc,
+    /// H.264 by Intel Quick Sync.
+    #[serde(rename = "h264_qsv")]
+    H264Qsv,
+    /// HEVC by Intel Quick Sync.
+    #[serde(rename = "hevc_qsv")]
+    HevcQsv,
+    /// AV1 by Intel Quick Sync.
+    #[serde(rename = "av1_qsv")]
+    Av1Qsv,
+    /// H.264 by VAAPI.
+    #[serde(rename = "h264_vaapi")]
+    H264Vaapi,
+    /// HEVC by VAAPI.
+    #[serde(rename = "hevc_vaapi")]
+    HevcVaapi,
+    /// AV1 by VAAPI.
+    #[serde(rename = "av1_vaapi")]
+    Av1Vaapi,
+    /// H.264 by AMD.
+    #[serde(rename = "h264_amf")]
+    H264Amf,
+    /// HEVC by AMD.
+    #[serde(rename = "hevc_amf")]
+    HevcAmf,
+    /// AV1 by AMD.
+    #[serde(rename = "av1_amf")]
+    Av1Amf,
+    /// H.264 by Apple.
+    #[serde(rename = "h264_videotoolbox")]
+    H264VideoToolbox,
+    /// HEVC by Apple.
+    #[serde(rename = "hevc_videotoolbox")]
+    HevcVideoToolbox,
+    /// H.264 by a V4L2 media chip.
+    #[serde(rename = "h264_v4l2m2m")]
+    H264V4l2,
+    /// HEVC by a V4L2 media chip.
+    #[serde(rename = "hevc_v4l2m2m")]
+    HevcV4l2,
 }
 
 impl Encoder {
@@ -131,6 +188,26 @@ impl Encoder {
         Encoder::Png,
     ];
 
+    /// Every encoder that needs a graphics card or media chip.
+    pub const HARDWARE: [Encoder; 16] = [
+        Encoder::H264Nvenc,
+        Encoder::HevcNvenc,
+        Encoder::Av1Nvenc,
+        Encoder::H264Qsv,
+        Encoder::HevcQsv,
+        Encoder::Av1Qsv,
+        Encoder::H264Vaapi,
+        Encoder::HevcVaapi,
+        Encoder::Av1Vaapi,
+        Encoder::H264Amf,
+        Encoder::HevcAmf,
+        Encoder::Av1Amf,
+        Encoder::H264VideoToolbox,
+        Encoder::HevcVideoToolbox,
+        Encoder::H264V4l2,
+        Encoder::HevcV4l2,
+    ];
+
     /// ffmpeg's name of it.
     pub fn name(self) -> &'static str {
         match self {
@@ -142,6 +219,22 @@ impl Encoder {
             Encoder::Libopus => "libopus",
             Encoder::Flac => "flac",
             Encoder::Png => "png",
+            Encoder::H264Nvenc => "h264_nvenc",
+            Encoder::HevcNvenc => "hevc_nvenc",
+            Encoder::Av1Nvenc => "av1_nvenc",
+            Encoder::H264Qsv => "h264_qsv",
+            Encoder::HevcQsv => "hevc_qsv",
+            Encoder::Av1Qsv => "av1_qsv",
+            Encoder::H264Vaapi => "h264_vaapi",
+            Encoder::HevcVaapi => "hevc_vaapi",
+            Encoder::Av1Vaapi => "av1_vaapi",
+            Encoder::H264Amf => "h264_amf",
+            Encoder::HevcAmf => "hevc_amf",
+            Encoder::Av1Amf => "av1_amf",
+            Encoder::H264VideoToolbox => "h264_videotoolbox",
+            Encoder::HevcVideoToolbox => "hevc_videotoolbox",
+            Encoder::H264V4l2 => "h264_v4l2m2m",
+            Encoder::HevcV4l2 => "hevc_v4l2m2m",
         }
     }
 
@@ -153,6 +246,7 @@ impl Encoder {
             }
             Encoder::Aac | Encoder::Libopus | Encoder::Flac => MediaKind::Audio,
             Encoder::Png => MediaKind::Image,
+            _ => MediaKind::Video,
         }
     }
 
@@ -167,14 +261,41 @@ impl Encoder {
             Encoder::Libopus => Codec::Opus,
             Encoder::Flac => Codec::Flac,
             Encoder::Png => Codec::Png,
+            Encoder::H264Nvenc
+            | Encoder::H264Qsv
+            | Encoder::H264Vaapi
+            | Encoder::H264Amf
+            | Encoder::H264VideoToolbox
+            | Encoder::H264V4l2 => Codec::H264,
+            Encoder::HevcNvenc
+            | Encoder::HevcQsv
+            | Encoder::HevcVaapi
+            | Encoder::HevcAmf
+            | Encoder::HevcVideoToolbox
+            | Encoder::HevcV4l2 => Codec::Hevc,
+            Encoder::Av1Nvenc | Encoder::Av1Qsv | Encoder::Av1Vaapi | Encoder::Av1Amf => Codec::Av1,
         }
+    }
+
+    /// The graphics card or media chip that it needs; `None` for one that the processor runs.
+    pub fn hardware(self) -> Option<Hardware> {
+        let suffix = self.name().rsplit_once('_').map_or("", |(_, suffix)| suffix);
+        Hardware::ALL.into_iter().find(|hardware| hardware.suffix() == suffix)
+    }
+
+    /// The encoder of this codec on that hardware.
+    pub fn on(codec: Codec, hardware: Hardware) -> Option<Encoder> {
+        let mut all = Encoder::HARDWARE.into_iter();
+        all.find(|encoder| encoder.codec() == codec && encoder.hardware() == Some(hardware))
     }
 
     /// The largest constant rate factor that it accepts; `None` when it has no such setting.
     pub fn crf_max(self) -> Option<u8> {
         match self {
             Encoder::Libx264 | Encoder::Libx265 => Some(51),
-            Encoder::Libsvtav1 => Some(63),
+            Encoder::Libsvtav1 | Encoder::Av1Nvenc => Some(63),
+            // Their own scales differ; ours is x264's, and is translated.
+            other if other.hardware().is_some() => Some(51),
             _ => None,
         }
     }
@@ -186,18 +307,65 @@ impl fmt::Display for Encoder {
     }
 }
 
+/// A kind of graphics card or media chip that encodes, as ffmpeg reaches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hardware {
+    /// NVIDIA's cards.
+    Nvenc,
+    /// Intel's processors and cards.
+    Qsv,
+    /// The Linux interface to Intel's and AMD's.
+    Vaapi,
+    /// AMD's cards.
+    Amf,
+    /// Apple's machines.
+    VideoToolbox,
+    /// Media chips of small boards.
+    V4l2,
+}
+
+impl Hardware {
+    /// All of them, the ones that people prefer first.
+    pub const ALL: [Hardware; 6] = [
+        Hardware::Nvenc,
+        Hardware::Qsv,
+        Hardware::VideoToolbox,
+        Hardware::Amf,
+        Hardware::Vaapi,
+        Hardware::V4l2,
+    ];
+
+    /// The end of the names of its encoders.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Hardware::Nvenc => "nvenc",
+            Hardware::Qsv => "qsv",
+            Hardware::Vaapi => "vaapi",
+            Hardware::Amf => "amf",
+            Hardware::VideoToolbox => "videotoolbox",
+            Hardware::V4l2 => "v4l2m2m",
+        }
+    }
+}
+
 /// A file format that holds the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Container {
     /// Matroska video.
+    #[serde(alias = "Mkv")]
     Mkv,
     /// MP4 video.
+    #[serde(alias = "Mp4")]
     Mp4,
     /// Matroska audio.
+    #[serde(alias = "Mka")]
     Mka,
     /// FLAC audio.
+    #[serde(alias = "Flac")]
     Flac,
     /// PNG picture.
+    #[serde(alias = "Png")]
     Png,
 }
 
@@ -226,24 +394,34 @@ impl fmt::Display for Container {
 
 /// How much time an encoder may take for a smaller result; x264's names for all encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EncoderSpeed {
     /// Fastest, largest.
+    #[serde(alias = "Ultrafast")]
     Ultrafast,
     /// Very fast.
+    #[serde(alias = "Superfast")]
     Superfast,
     /// Very fast.
+    #[serde(alias = "Veryfast")]
     Veryfast,
     /// Faster than most.
+    #[serde(alias = "Faster")]
     Faster,
     /// A little faster than medium.
+    #[serde(alias = "Fast")]
     Fast,
     /// The encoder's own default.
+    #[serde(alias = "Medium")]
     Medium,
     /// Slower and smaller.
+    #[serde(alias = "Slow")]
     Slow,
     /// Slower still.
+    #[serde(alias = "Slower")]
     Slower,
     /// Slowest that pays.
+    #[serde(alias = "Veryslow")]
     Veryslow,
 }
 
@@ -353,6 +531,7 @@ impl FromStr for EncoderSpeed {
 impl FromStr for Encoder {
     type Err = UnknownWord;
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        pick(word, "encoder", &Encoder::ALL)
+        let all = [&Encoder::ALL[..], &Encoder::HARDWARE[..]].concat();
+        pick(word, "encoder", &all)
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::options::{Crop, Deinterlace, Family, Fps, Options, Target, Tracks};
+use super::stored::StoredPreset;
 use super::{Codec, Container, Encoder, EncoderSpeed};
 
 /// How good the pictures must be.
@@ -29,6 +31,7 @@ pub enum AudioPolicy {
 
 /// Target settings under a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredPreset", into = "StoredPreset")]
 pub struct Preset {
     /// What people call it.
     pub name: String,
@@ -46,10 +49,13 @@ pub struct Preset {
     pub audio: AudioPolicy,
     /// Greatest height of the pictures in pixels; taller ones are scaled down.
     pub max_height: Option<u32>,
+    /// All that most presets leave out.
+    pub options: Options,
 }
 
 /// Settings that a person gives beside a preset; `None` keeps the preset's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PresetOverrides {
     /// Another video codec.
     pub codec: Option<Codec>,
@@ -63,6 +69,28 @@ pub struct PresetOverrides {
     pub max_height: Option<u32>,
     /// Another audio codec; the sound is then always encoded.
     pub audio_codec: Option<Codec>,
+    /// Another greatest width in pixels.
+    pub max_width: Option<u32>,
+    /// Another part of the pictures.
+    pub crop: Option<Crop>,
+    /// Another cap on the frames in a second.
+    pub max_fps: Option<Fps>,
+    /// Another way to make whole frames of fields.
+    pub deinterlace: Option<Deinterlace>,
+    /// Whether high dynamic range becomes ordinary.
+    pub tone_map: Option<bool>,
+    /// Another greatest number of audio channels.
+    pub audio_channels: Option<u16>,
+    /// Other bits per second of each audio track; the sound is then always encoded.
+    pub audio_bps: Option<u32>,
+    /// Other audio tracks to keep.
+    pub audio_tracks: Option<Tracks>,
+    /// Other subtitle tracks to keep.
+    pub subtitles: Option<Tracks>,
+    /// Another family of encoders.
+    pub family: Option<Family>,
+    /// The quality that is to be reached.
+    pub target: Option<Target>,
 }
 
 /// Settings that cannot work.
@@ -110,6 +138,36 @@ pub enum PresetError {
         /// As given or by the preset.
         codec: Codec,
     },
+    /// A width that makes no picture.
+    #[error("--max-width {width} is outside 16–16384")]
+    Width {
+        /// As given.
+        width: u32,
+    },
+    /// A setting of the sound that no track can have.
+    #[error("{what} {value} is outside {range}")]
+    Sound {
+        /// The option.
+        what: &'static str,
+        /// As given.
+        value: u32,
+        /// What would do.
+        range: &'static str,
+    },
+    /// What is copied is not changed.
+    #[error("preset {preset} copies the pictures: {option} needs another preset, such as hevc")]
+    Copied {
+        /// The preset.
+        preset: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// Two ways to say how good the pictures must be.
+    #[error("{encoder} has no quality that could be searched; leave --target out")]
+    NoTarget {
+        /// The encoder.
+        encoder: Encoder,
+    },
     /// A height that makes no picture.
     #[error("--max-height {height} is outside 16–16384")]
     Height {
@@ -137,9 +195,9 @@ fn default_speed(encoder: Encoder) -> EncoderSpeed {
 }
 
 impl Preset {
-    /// The built-in presets, in the order that people see them.
-    pub fn all() -> Vec<Preset> {
-        let make = |name: &str, description: &str, encoder: Encoder| Preset {
+    /// A preset with the usual quality and speed of its encoder.
+    pub(super) fn plain(name: &str, description: &str, encoder: Encoder) -> Preset {
+        Preset {
             name: name.to_owned(),
             description: description.to_owned(),
             encoder,
@@ -148,13 +206,13 @@ impl Preset {
             container: Container::Mkv,
             audio: AudioPolicy::Copy,
             max_height: None,
-        };
-        vec![
-            make("hevc", "H.265 by x265, medium, crf 28; sound copied", Encoder::Libx265),
-            make("h264", "H.264 by x264, medium, crf 23; plays everywhere", Encoder::Libx264),
-            make("av1", "AV1 by SVT-AV1, preset 8, crf 35; smallest", Encoder::Libsvtav1),
-            make("lossless", "FFV1: every frame and pixel exact; large", Encoder::Ffv1),
-        ]
+            options: Options::default(),
+        }
+    }
+
+    /// The built-in presets, in the order that people see them.
+    pub fn all() -> Vec<Preset> {
+        super::builtin::all()
     }
 
     /// The built-in preset of that name.
@@ -171,6 +229,7 @@ impl Preset {
     pub fn with(&self, overrides: &PresetOverrides) -> Result<Preset, PresetError> {
         let mut preset = self.clone();
         if let Some(codec) = overrides.codec {
+            preset.options.copy_pictures = false;
             let encoder = codec.encoder();
             if encoder != preset.encoder {
                 preset.encoder = encoder;
@@ -179,10 +238,14 @@ impl Preset {
             }
         }
         if let Some(crf) = overrides.crf {
+            if preset.copies_pictures() {
+                return Err(PresetError::Copied { preset: preset.name, option: "--crf" });
+            }
             if preset.encoder.crf_max().is_none() {
                 return Err(PresetError::NoCrf { encoder: preset.encoder });
             }
             preset.quality = Quality::Crf(crf);
+            preset.options.target = None;
         }
         if let Some(codec) = overrides.audio_codec {
             preset.audio =
@@ -191,6 +254,7 @@ impl Preset {
         preset.speed = overrides.encoder_speed.unwrap_or(preset.speed);
         preset.container = overrides.container.unwrap_or(preset.container);
         preset.max_height = overrides.max_height.or(preset.max_height);
+        preset.add_options(overrides);
         preset.check()?;
         Ok(preset)
     }
@@ -222,6 +286,7 @@ impl Preset {
         if !holds {
             return Err(PresetError::Container { container: self.container, codec });
         }
+        self.check_options()?;
         if let Some(height) = self.max_height
             && !HEIGHTS.contains(&height)
         {
@@ -232,6 +297,78 @@ impl Preset {
             return Err(PresetError::Unknown { name, choices: "a shorter name".to_owned() });
         }
         Ok(())
+    }
+
+    fn add_options(&mut self, overrides: &PresetOverrides) {
+        let options = &mut self.options;
+        options.max_width = overrides.max_width.or(options.max_width);
+        options.crop = overrides.crop.or(options.crop);
+        options.max_fps = overrides.max_fps.or(options.max_fps);
+        options.deinterlace = overrides.deinterlace.or(options.deinterlace);
+        options.tone_map = overrides.tone_map.unwrap_or(options.tone_map);
+        options.audio_channels = overrides.audio_channels.or(options.audio_channels);
+        options.audio_bps = overrides.audio_bps.or(options.audio_bps);
+        options.family = overrides.family.unwrap_or(options.family);
+        options.target = overrides.target.or(options.target);
+        if let Some(tracks) = &overrides.audio_tracks {
+            options.audio_tracks = tracks.clone();
+        }
+        if let Some(tracks) = &overrides.subtitles {
+            options.subtitles = tracks.clone();
+        }
+        let wanted = overrides.audio_bps.is_some() || overrides.audio_channels.is_some();
+        if wanted && self.audio == AudioPolicy::Copy {
+            let encoder = if self.is_lossless() { Encoder::Flac } else { Encoder::Aac };
+            let channel_bps = default_bps(encoder.codec());
+            self.audio = AudioPolicy::Encode { encoder, channel_bps };
+        }
+    }
+
+    fn check_options(&self) -> Result<(), PresetError> {
+        let options = &self.options;
+        if let Some(width) = options.max_width
+            && !HEIGHTS.contains(&width)
+        {
+            return Err(PresetError::Width { width });
+        }
+        let within = |what, value: Option<u32>, from: u32, to: u32, range| match value {
+            Some(value) if !(from..=to).contains(&value) => {
+                Err(PresetError::Sound { what, value, range })
+            }
+            _ => Ok(()),
+        };
+        within("--audio-channels", options.audio_channels.map(u32::from), 1, 8, "1–8")?;
+        let bps = options.audio_bps;
+        within("--audio-bitrate", bps, 8_000, 1_536_000, "8000–1536000 bits a second")?;
+        if options.copy_pictures {
+            let changes = [
+                (self.max_height.is_some(), "--max-height"),
+                (options.max_width.is_some(), "--max-width"),
+                (options.crop.is_some(), "--crop"),
+                (options.max_fps.is_some(), "--max-fps"),
+                (options.deinterlace.is_some(), "--deinterlace"),
+                (options.tone_map, "--tone-map"),
+                (options.target.is_some(), "--target"),
+                (options.family == Family::Hardware, "--encoder hardware"),
+            ];
+            if let Some((_, option)) = changes.into_iter().find(|(given, _)| *given) {
+                return Err(PresetError::Copied { preset: self.name.clone(), option });
+            }
+        }
+        if options.target.is_some() && self.encoder.crf_max().is_none() {
+            return Err(PresetError::NoTarget { encoder: self.encoder });
+        }
+        Ok(())
+    }
+
+    /// Whether nothing of the pictures is encoded.
+    pub fn copies_pictures(&self) -> bool {
+        self.options.copy_pictures
+    }
+
+    /// What the result is called after: its codec, or that it is a copy.
+    pub fn made_of(&self) -> String {
+        if self.copies_pictures() { "remux".to_owned() } else { self.encoder.codec().to_string() }
     }
 
     /// Whether the result must equal the source in every pixel.
@@ -258,7 +395,7 @@ mod tests {
             preset.check().unwrap();
             assert_eq!(Preset::builtin(&preset.name).unwrap(), preset);
         }
-        assert!(Preset::builtin("vhs").unwrap_err().to_string().contains("hevc, h264, av1"));
+        assert!(Preset::builtin("vhs").unwrap_err().to_string().contains("hevc, "));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::options::Fps;
+use super::stored::StoredAudio;
 use super::{Encoder, EncoderSpeed, Filter, InputFormat, MediaKind, Quality, Rational, VideoWork};
 
 /// How many PTS there are and the BLAKE3 hash of them, sorted, as little-endian `i64`.
@@ -76,6 +78,7 @@ pub struct WholeTask {
 
 /// One audio stream of a file, encoded in one go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredAudio", into = "StoredAudio")]
 pub struct AudioTask {
     /// The source's file format.
     pub format: InputFormat,
@@ -87,6 +90,8 @@ pub struct AudioTask {
     pub bps: u32,
     /// Channels of the source.
     pub channels: u16,
+    /// Channels of the result, where they are fewer.
+    pub mix_to: Option<u16>,
     /// Samples per second of the source.
     pub sample_rate: u32,
     /// Bits of one sample for lossless encoders (16, 24 or 32).
@@ -406,7 +411,22 @@ fn check_filters(filters: &[Filter]) -> Result<(), SpecError> {
         Filter::TurnRight
         | Filter::TurnLeft
         | Filter::MirrorHorizontal
-        | Filter::MirrorVertical => Ok(()),
+        | Filter::MirrorVertical
+        | Filter::Deinterlace { .. } => Ok(()),
+        Filter::Crop { width, height, x, y } => {
+            check_size(*width, *height)?;
+            check(*x <= limit::DIMENSION_MAX, "crop", x, "too far to the right")?;
+            check(*y <= limit::DIMENSION_MAX, "crop", y, "too far down")
+        }
+        Filter::RateCap(cap) => {
+            check(Fps(cap.rate).is_sensible(), "frame rate", cap.rate, "not within 1/10–1,000")?;
+            let far = cap.origin.unsigned_abs() > limit::TICKS_MAX.unsigned_abs();
+            check(!far, "origin of frame slots", cap.origin, "too large")
+        }
+        Filter::ToneMap { transfer, pix_fmt, .. } => {
+            check(matches!(transfer, 16 | 18), "transfer", transfer, "neither PQ nor HLG")?;
+            check(pix_fmt.is_known(), "pixel format", pix_fmt, "not a known format")
+        }
     })
 }
 
@@ -446,6 +466,9 @@ impl AudioTask {
         check(self.bps <= limit::BPS_MAX, "bit rate", self.bps, "more than 10,000,000")?;
         let channels = (1..=limit::CHANNELS_MAX).contains(&self.channels);
         check(channels, "channels", self.channels, "not within 1–64")?;
+        let mix = self.mix_to.unwrap_or(1);
+        let fewer = mix >= 1 && mix <= self.channels;
+        check(fewer, "mixed channels", mix, "not within those of the source")?;
         let rate = (1..=limit::RATE_MAX).contains(&self.sample_rate);
         check(rate, "sample rate", self.sample_rate, "not within 1–1,536,000")?;
         let bits = matches!(self.sample_bits, 16 | 24 | 32);

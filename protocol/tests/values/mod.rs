@@ -205,6 +205,7 @@ pub fn spec() -> impl Strategy<Value = TaskSpec> {
                 encoder,
                 bps,
                 channels,
+                mix_to: None,
                 sample_rate: 48_000,
                 sample_bits: 24,
                 duration_us: u64::from(length),

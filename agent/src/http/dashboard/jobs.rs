@@ -9,7 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use dmc_protocol::id::JobId;
-use dmc_protocol::media::{Preset, PresetOverrides};
+use dmc_protocol::media::PresetOverrides;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -22,6 +22,7 @@ use crate::http::page::Page;
 use crate::intake::Wish;
 use crate::jobs::{Priority, Status};
 use crate::paths::AnyPath;
+use crate::presets;
 use crate::runtime::Shared;
 
 type Agent = State<Arc<Shared>>;
@@ -307,7 +308,7 @@ fn add_forms(shared: &Shared) -> Markup {
                 div.field {
                     label for="add-preset" { "Preset" }
                     select #add-preset name="preset" {
-                        @for preset in Preset::all() {
+                        @for preset in presets::usable(shared.settings.presets.as_deref()) {
                             option value=(preset.name) {
                                 (preset.name) " – " (preset.description)
                             }

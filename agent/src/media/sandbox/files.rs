@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::super::hardware;
 use super::elf;
 use super::spec::Files;
 
@@ -73,13 +74,15 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-/// The devices of graphics cards: VAAPI's, and those of NVIDIA's drivers.
+/// The devices of graphics cards: VAAPI's, those of NVIDIA's drivers, and media chips.
 fn cards() -> Vec<PathBuf> {
     let is_card = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         name == b"dri" || name.starts_with(b"nvidia")
     };
-    entries(Path::new("/dev")).into_iter().filter(is_card).collect()
+    let mut found: Vec<PathBuf> = entries(Path::new("/dev")).into_iter().filter(is_card).collect();
+    found.extend(hardware::codec_devices().into_iter().map(PathBuf::from));
+    found
 }
 
 /// What may be run: the program itself and what loads it. A script of somebody's own stands before

@@ -16,6 +16,7 @@ pub(super) const GROUPS: [Group; 5] = [
             ("accept", "Kinds of work that it takes: video, audio, image. None listed: all."),
             ("prefer", "Encoders whose work it should get before other agents."),
             ("hours", "When it works, in local time. Empty: always."),
+            ("hardware_sessions", "Encodes at the same time on a graphics card or media chip."),
             ("calibrate", "Measures its speed when it starts and does not know it."),
             (
                 "yield_load",
@@ -43,6 +44,7 @@ pub(super) const GROUPS: [Group; 5] = [
     Group {
         title: "Jobs",
         keys: &[
+            ("presets", "Where own presets are. Not set: beside the configuration file."),
             ("jobs_open_max", "Jobs that are worked on at a time; others wait on the disk."),
             ("watch_jobs_max", "Jobs of watched folders at a time; other files wait there."),
             ("watch_settle_s", "How long a file of a watched folder must rest before it is taken."),
