@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dmc_protocol::id::{BlobId, JobId};
-use dmc_protocol::media::{Preset, PresetOverrides, TaskSpec};
+use dmc_protocol::media::{PresetOverrides, TaskSpec};
 use dmc_protocol::mesh::Mesh;
 use dmc_store::StoreError;
 use tracing::{debug, info, warn};
@@ -20,6 +20,7 @@ use crate::jobs::{Request, Stamp, Status, now_ms};
 use crate::media::plan::{self, PlanHints};
 use crate::media::{MediaError, index, probe};
 use crate::paths::AnyPath;
+use crate::presets;
 use crate::runtime::Shared;
 use crate::worker::chain;
 
@@ -178,7 +179,8 @@ async fn mirrored(
     preset: &str,
 ) -> Result<PathBuf, State> {
     let failed = |why: String| State::Failed { job: None, why };
-    let preset = Preset::builtin(preset).map_err(|e| failed(e.to_string()))?;
+    let own = shared.settings.presets.as_deref();
+    let preset = presets::find(own, preset).map_err(|e| failed(e.to_string()))?;
     let ending = async {
         let tools = shared.tools.as_ref().ok_or(MediaError::NoTool { program: "ffmpeg" })?;
         let probe = probe::probe(tools, path).await?;
