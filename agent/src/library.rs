@@ -34,7 +34,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dmc_protocol::id::JobId;
-use dmc_protocol::media::Preset;
 use dmc_store::{Kv, StoreError};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +46,7 @@ use records::{Delivery, Watch, WatchId};
 use rules::Rules;
 use seats::Seats;
 
+use crate::presets;
 use crate::runtime::Shared;
 use crate::worker::chain;
 
@@ -226,10 +226,13 @@ impl Handle {
 ///
 /// # Errors
 /// Words for people: a preset is gone, or the rules cannot be read.
-fn terms(watch: &Arc<Watch>) -> Result<Terms, String> {
+fn terms(shared: &Shared, watch: &Arc<Watch>) -> Result<Terms, String> {
+    let own = shared.settings.presets.as_deref();
     let targets = watch.presets.iter().map(|name| {
-        let preset = Preset::builtin(name).map_err(|e| e.to_string())?;
-        let (kind, codec) = (preset.encoder.kind(), preset.encoder.codec().name().to_owned());
+        let preset = presets::find(own, name).map_err(|e| chain(&e))?;
+        let (kind, codec) = (preset.encoder.kind(), preset.encoder.codec().name());
+        // What copies the pictures makes no codec.
+        let codec = if preset.copies_pictures() { "" } else { codec }.to_owned();
         Ok(Target { preset: name.clone(), kind, codec })
     });
     let targets = targets.collect::<Result<Vec<_>, String>>()?;

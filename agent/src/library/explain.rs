@@ -107,7 +107,7 @@ pub async fn explain(shared: &Arc<Shared>, path: &AnyPath) -> Result<ExplainView
     let nowhere = || ExplainError::Nowhere { path: path.clone() };
     let (handle, below) = place(shared, path).ok_or_else(nowhere)?;
     let watch = handle.watch();
-    let terms = super::terms(&watch).map_err(ExplainError::Terms)?;
+    let terms = super::terms(shared, &watch).map_err(ExplainError::Terms)?;
     let real = terms.place(&below);
     let no_file = |why: String| ExplainError::NoFile { path: path.clone(), why };
     let meta = std::fs::symlink_metadata(&real).map_err(|e| no_file(e.to_string()))?;

@@ -98,7 +98,7 @@ impl Tender {
     /// Does what is to be done; how long nothing is to be done then.
     async fn turn(&mut self) -> Result<Duration, StoreError> {
         let watch = self.handle.watch();
-        let terms = match super::terms(&watch) {
+        let terms = match super::terms(&self.shared, &watch) {
             Ok(terms) => Arc::new(terms),
             Err(why) => {
                 self.rest();

@@ -8,7 +8,6 @@ use axum::http::header::HeaderMap;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use dmc_protocol::media::Preset;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -17,6 +16,7 @@ use super::super::problem::Problem;
 use super::{CHANGED, Frame, HX_TRIGGER, View, changed, part, region, words};
 use crate::library::WatchWish;
 use crate::paths::AnyPath;
+use crate::presets;
 use crate::runtime::Shared;
 
 type Agent = State<Arc<Shared>>;
@@ -49,11 +49,12 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 // ---- all folders ----
 
 async fn show(shared: Agent, frame: Frame) -> Response {
+    let form = add_form(&shared);
     let main = content(shared).await.map(|content| {
         html! {
             h1 { "Library" }
             (region("library", "ui/library", &["job"], &content))
-            (add_form())
+            (form)
         }
     });
     frame.answer(View::Library, "Library", main)
@@ -178,7 +179,7 @@ fn button(watch: &WatchView, what: &str, label: &str, ask: Option<&str>) -> Mark
 
 // ---- a new folder ----
 
-fn add_form() -> Markup {
+fn add_form(shared: &Shared) -> Markup {
     html! {
         section.add aria-labelledby="watch-title" {
             h2 #watch-title { "Watch a folder" }
@@ -191,7 +192,7 @@ fn add_form() -> Markup {
                 div.field {
                     label for="watch-preset" { "Preset" }
                     select #watch-preset name="preset" {
-                        @for preset in Preset::all() {
+                        @for preset in presets::usable(shared.settings.presets.as_deref()) {
                             option value=(preset.name) { (preset.name) " – " (preset.description) }
                         }
                     }
