@@ -174,8 +174,8 @@ async fn wish(
 /// Folders that go first have jobs that do.
 fn priority(terms: &Terms) -> Priority {
     let (least, most) = (Priority::MIN.number(), Priority::MAX.number());
-    let number = terms.rules.priority.clamp(least, most).to_string();
-    number.parse().unwrap_or(Priority::NORMAL)
+    let number = i64::from(terms.rules.priority.clamp(least, most));
+    Priority::try_from(number).unwrap_or(Priority::NORMAL)
 }
 
 /// The place below another directory: the same path, with the ending of the new format. When a job
