@@ -227,11 +227,12 @@ impl Handle {
 /// # Errors
 /// Words for people: a preset is gone, or the rules cannot be read.
 fn terms(shared: &Shared, watch: &Arc<Watch>) -> Result<Terms, String> {
+    let own = shared.settings.presets.as_deref();
     let targets = watch.presets.iter().map(|name| {
-        let own = shared.settings.presets.as_deref();
-        let preset = presets::find(own, name).map_err(|e| e.to_string())?;
-        // A copy has no codec that a file could have already.
-        let (kind, codec) = (preset.encoder.kind(), preset.made_of());
+        let preset = presets::find(own, name).map_err(|e| chain(&e))?;
+        let (kind, codec) = (preset.encoder.kind(), preset.encoder.codec().name());
+        // What copies the pictures makes no codec.
+        let codec = if preset.copies_pictures() { "" } else { codec }.to_owned();
         Ok(Target { preset: name.clone(), kind, codec })
     });
     let targets = targets.collect::<Result<Vec<_>, String>>()?;

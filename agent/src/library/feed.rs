@@ -16,7 +16,7 @@ use super::look::{self, Terms};
 use super::pay::{self, Part};
 use super::records::{Content, ContentId, Delivery, Errand, File, Made, Outcome, State};
 use crate::intake::{self, Refusal, Wish};
-use crate::jobs::{Request, Stamp, Status, now_ms};
+use crate::jobs::{Priority, Request, Stamp, Status, now_ms};
 use crate::media::plan::{self, PlanHints};
 use crate::media::{MediaError, index, probe};
 use crate::paths::AnyPath;
@@ -66,6 +66,7 @@ pub async fn give(
     let errand = Errand {
         watch: terms.watch.id,
         tail: listed.tail.clone(),
+        preset: preset.clone(),
         content: id,
         before: file.stamp.bytes,
         least_percent: terms.rules.min_savings_percent.map(|percent| percent.0),
@@ -166,7 +167,15 @@ async fn wish(
         hand_over: false,
         deliver_to: None,
         deliver_as: None,
+        priority: priority(terms),
     })
+}
+
+/// Folders that go first have jobs that do.
+fn priority(terms: &Terms) -> Priority {
+    let (least, most) = (Priority::MIN.number(), Priority::MAX.number());
+    let number = i64::from(terms.rules.priority.clamp(least, most));
+    Priority::try_from(number).unwrap_or(Priority::NORMAL)
 }
 
 /// The place below another directory: the same path, with the ending of the new format. When a job
@@ -179,8 +188,8 @@ async fn mirrored(
     preset: &str,
 ) -> Result<PathBuf, State> {
     let failed = |why: String| State::Failed { job: None, why };
-    let own = shared.settings.presets.as_deref();
-    let preset = presets::find(own, preset).map_err(|e| failed(e.to_string()))?;
+    let preset =
+        presets::find(shared.settings.presets.as_deref(), preset).map_err(|e| failed(chain(&e)))?;
     let ending = async {
         let tools = shared.tools.as_ref().ok_or(MediaError::NoTool { program: "ffmpeg" })?;
         let probe = probe::probe(tools, path).await?;
@@ -227,7 +236,7 @@ pub async fn ended(shared: &Arc<Shared>, terms: &Terms, job: JobId) -> Result<bo
     known.made.retain(|made| made.job != job);
     if let Some(outcome) = &outcome {
         known.made.push(Made {
-            preset: request.preset.name.clone(),
+            preset: errand.preset.clone(),
             job,
             path: request.input.clone(),
             before: errand.before,
@@ -270,7 +279,7 @@ fn what_became(request: &Request, errand: &Errand, job: JobId) -> (Option<Outcom
     };
     match (&errand.unwanted, request.status) {
         (_, Status::FinishedSuccessful) => {
-            let preset = request.preset.name.clone();
+            let preset = errand.preset.clone();
             let done =
                 State::Done { job: Some(job), preset, before: errand.before, after, under: None };
             (Some(Outcome::Result(after)), done)

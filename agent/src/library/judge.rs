@@ -19,7 +19,7 @@ pub struct Target {
     pub preset: String,
     /// What it makes.
     pub kind: MediaKind,
-    /// The codec that it makes, by ffmpeg's name.
+    /// The codec that it makes, by ffmpeg's name; empty when it copies.
     pub codec: String,
 }
 
@@ -262,7 +262,8 @@ impl Court {
             "" => "its codec is not known".to_owned(),
             codec => format!("it is {codec}"),
         };
-        if let (true, Some(target)) = (rules.skip.same_codec, aim.target(media.kind)) {
+        let makes = aim.target(media.kind).filter(|target| !target.codec.is_empty());
+        if let (true, Some(target)) = (rules.skip.same_codec, makes) {
             let same = media.codec.eq_ignore_ascii_case(&target.codec);
             let already = if same { " already" } else { "" };
             let rule = format!("skip.same_codec ({} makes {})", target.preset, target.codec);

@@ -245,6 +245,8 @@ pub struct Errand {
     pub watch: WatchId,
     /// The file: its key without the folder's number.
     pub tail: Vec<u8>,
+    /// The preset.
+    pub preset: String,
     /// Its content.
     pub content: ContentId,
     /// Bytes of the source.

@@ -51,7 +51,7 @@ pub enum WatchError {
     Wish(String),
     /// A preset.
     #[error(transparent)]
-    Preset(#[from] dmc_protocol::media::PresetError),
+    Preset(#[from] presets::Problem),
     /// The rules.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -101,11 +101,10 @@ fn real(path: &AnyPath) -> Result<PathBuf, WatchError> {
 }
 
 /// The presets by their kinds, and the kinds that are taken.
-fn kinds(wish: &WatchWish, own: Option<&Path>) -> Result<Vec<MediaKind>, WatchError> {
+fn kinds(shared: &Shared, wish: &WatchWish) -> Result<Vec<MediaKind>, WatchError> {
     let mut made: Vec<(MediaKind, &str)> = Vec::new();
     for name in &wish.presets {
-        let preset = presets::find(own, name).map_err(|e| wrong(e.to_string()))?;
-        let kind = preset.encoder.kind();
+        let kind = presets::find(shared.settings.presets.as_deref(), name)?.encoder.kind();
         if let Some((_, other)) = made.iter().find(|(of, _)| *of == kind) {
             return Err(wrong(format!(
                 "the presets {other} and {name} both make {kind}; name one"
@@ -156,7 +155,7 @@ fn delivery(wish: &WatchWish, dir: &Path) -> Result<Delivery, WatchError> {
 /// # Errors
 /// What cannot work, in words for people.
 pub async fn add(shared: &Arc<Shared>, wish: WatchWish) -> Result<Arc<Handle>, WatchError> {
-    let kinds = kinds(&wish, shared.settings.presets.as_deref())?;
+    let kinds = kinds(shared, &wish)?;
     let rules = wish.rules.clone().unwrap_or_default();
     Rules::read(&rules)?;
     let dir = real(&wish.dir)?;

@@ -49,12 +49,12 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 // ---- all folders ----
 
 async fn show(shared: Agent, frame: Frame) -> Response {
-    let agent = Arc::clone(&shared.0);
+    let form = add_form(&shared);
     let main = content(shared).await.map(|content| {
         html! {
             h1 { "Library" }
             (region("library", "ui/library", &["job"], &content))
-            (add_form(&agent))
+            (form)
         }
     });
     frame.answer(View::Library, "Library", main)
