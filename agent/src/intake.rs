@@ -55,6 +55,9 @@ pub struct Wish {
     /// Whether an existing result may be replaced.
     #[serde(default)]
     pub overwrite: bool,
+    /// Whether the place where a picture was taken is removed from its metadata.
+    #[serde(default)]
+    pub strip_gps: bool,
     /// Wanted length of segments in seconds.
     #[serde(default)]
     pub segment_seconds: Option<u32>,
@@ -112,7 +115,8 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
     let input = wish.input.0.clone();
     let probe = probe::probe(tools, &input).await?;
     // What the preset cannot do with such a source shows without reading all of it.
-    let trial = plan::plan(&probe, &index::Index::default(), &preset, &PlanHints::default())
+    let hints = PlanHints { strip_gps: wish.strip_gps, ..PlanHints::default() };
+    let trial = plan::plan(&probe, &index::Index::default(), &preset, &hints)
         .map_err(|e| plan::with_path(e, &input))?;
     let output = output_path(&wish, &preset, &trial)?;
     check_output(&input, &output, wish.overwrite)?;
@@ -146,6 +150,7 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         custody: None,
         status: Status::ToDo,
         past: None,
+        strip_gps: wish.strip_gps,
     };
     shared.jobs.add(vec![request]).await?;
     archive::admit(shared, Some((id, probe))).await;
@@ -473,7 +478,8 @@ pub(crate) async fn make_plan(
     let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
     let chosen = lengths::segment_target_s(seconds, slots);
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
-    let plan = plan::plan(&probe, &index, &request.preset, &PlanHints { segment_target_s })
+    let hints = PlanHints { segment_target_s, strip_gps: request.strip_gps };
+    let plan = plan::plan(&probe, &index, &request.preset, &hints)
         .map_err(|e| plan::with_path(e, &request.input))?;
     Ok(Planned { probe, plan })
 }

@@ -205,6 +205,8 @@ pub struct Request {
     pub status: Status,
     /// What became of it, once it is over.
     pub past: Option<Past>,
+    /// Whether the place where a picture was taken is removed from its metadata.
+    pub strip_gps: bool,
 }
 
 /// Where the result of a job that is handed over goes.

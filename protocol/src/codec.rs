@@ -11,7 +11,7 @@ use crate::config::FRAME_BYTES_MAX;
 use crate::message::Message;
 
 /// The version of the wire format that this build speaks.
-pub const WIRE_VERSION: u8 = 3;
+pub const WIRE_VERSION: u8 = 4;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ mod input;
 pub mod lengths;
 mod pixel;
 mod preset;
+mod single;
 mod task;
 mod video;
 
@@ -15,6 +16,7 @@ pub use codec::{Codec, Container, Encoder, EncoderSpeed, MediaKind, UnknownWord}
 pub use input::InputFormat;
 pub use pixel::PixFmt;
 pub use preset::{AudioPolicy, Preset, PresetError, PresetOverrides, Quality};
+pub use single::{SoundTask, StillTask};
 pub use task::{
     AudioTask, Capabilities, Feed, ImageTask, PtsDigest, ResolutionBand, SegmentTask, SpecError,
     TaskInput, TaskSpec, WholeTask, WorkClass,

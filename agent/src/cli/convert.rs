@@ -9,6 +9,7 @@ use dmc_agent::http::views::JobView;
 use dmc_agent::intake::{Wish, container_of};
 use dmc_agent::paths::AnyPath;
 use dmc_protocol::media::{Preset, PresetOverrides};
+use futures::StreamExt as _;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,6 +18,8 @@ use super::client::{Client, Place};
 use super::progress::Screen;
 use super::{End, Usage, jobs, remote_convert, show};
 
+/// Files that are added at the same time: the agent reads what each is.
+const ADDED_AT_ONCE: usize = 8;
 const POLL: Duration = Duration::from_millis(500);
 /// How long a second Ctrl-C is waited for.
 const SECOND_PRESS: Duration = Duration::from_secs(3);
@@ -69,6 +72,7 @@ fn wishes(options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
         container: options.container.or_else(|| container_of(options.output.as_deref()?)),
         max_height: options.max_height,
         audio_codec: options.audio_codec,
+        quality: options.quality,
     };
     let preset = Preset::builtin(&options.preset).and_then(|preset| preset.with(&overrides));
     preset.map_err(|e| usage(e.to_string()))?;
@@ -86,6 +90,7 @@ fn wishes(options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
             preset: options.preset.clone(),
             overrides: overrides.clone(),
             overwrite: options.overwrite,
+            strip_gps: options.strip_gps,
             segment_seconds: options.segment_seconds,
             hand_over: options.hand_over,
             deliver_to: options.deliver_to.clone(),
@@ -103,8 +108,13 @@ async fn convert(
 ) -> anyhow::Result<End> {
     let mut ids = Vec::new();
     let mut failed = false;
-    for wish in wishes {
+    let add = async |wish: Wish| {
         let added: anyhow::Result<JobView> = client.post("/jobs", &wish).await;
+        (wish, added)
+    };
+    // In their order, but the agent looks at several of them at the same time.
+    let mut all = std::pin::pin!(futures::stream::iter(wishes).map(add).buffered(ADDED_AT_ONCE));
+    while let Some((wish, added)) = all.next().await {
         match added {
             Ok(job) => {
                 if client.json {

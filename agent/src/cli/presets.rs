@@ -13,12 +13,16 @@ pub(crate) fn run(place: &Place, command: Option<PresetsCommand>) -> anyhow::Res
             show::json(&Preset::all().iter().map(view).collect::<Vec<_>>());
         }
         PresetsCommand::List => {
-            let rows = Preset::all().into_iter().map(|preset| {
-                let crf = quality(&preset);
+            let mut all = Preset::all();
+            // Films first; within a kind as they are.
+            all.sort_by_key(Preset::kind);
+            let rows = all.into_iter().map(|preset| {
+                let (kind, quality) = (preset.kind().to_string(), quality(&preset));
                 let format = preset.container.to_string();
-                vec![preset.name, preset.encoder.to_string(), crf, format, preset.description]
+                let encoder = preset.encoder.to_string();
+                vec![kind, preset.name, encoder, quality, format, preset.description]
             });
-            let heading = ["NAME", "ENCODER", "QUALITY", "FORMAT", "WHAT FOR"];
+            let heading = ["KIND", "NAME", "ENCODER", "QUALITY", "FORMAT", "WHAT FOR"];
             show::table(&heading, &rows.collect::<Vec<_>>());
         }
         PresetsCommand::Show { name } => {
@@ -38,6 +42,8 @@ fn quality(preset: &Preset) -> String {
     match preset.quality {
         Quality::Crf(crf) => format!("crf {crf}"),
         Quality::Lossless => "lossless".to_owned(),
+        Quality::Percent(percent) => format!("quality {percent}"),
+        Quality::Bitrate(bps) => format!("{} kbit/s a channel", bps / 1_000),
     }
 }
 
@@ -45,6 +51,7 @@ fn quality(preset: &Preset) -> String {
 fn view(preset: &Preset) -> serde_json::Value {
     let mut shown = json!({
         "name": preset.name,
+        "kind": preset.kind(),
         "description": preset.description,
         "encoder": preset.encoder.name(),
         "codec": preset.encoder.codec().name(),

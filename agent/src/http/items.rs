@@ -458,6 +458,7 @@ async fn make_job(
         preset: wish.conversion_type.clone(),
         overrides: wish.overrides.clone(),
         overwrite: false,
+        strip_gps: false,
         segment_seconds: None,
         hand_over: false,
         deliver_to: None,

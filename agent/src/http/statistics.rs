@@ -38,6 +38,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 struct PresetView {
     /// What people call it, and what `preset` and `conversion_type` name.
     name: String,
+    /// What it makes: `video`, `audio` or `image`.
+    kind: String,
     /// One line for people.
     description: String,
     /// The codec of the pictures.
@@ -56,6 +58,7 @@ struct PresetView {
 )]
 async fn presets() -> Json<Vec<PresetView>> {
     let view = |preset: Preset| PresetView {
+        kind: preset.kind().to_string(),
         name: preset.name,
         description: preset.description,
         codec: preset.encoder.codec().to_string(),

@@ -13,13 +13,16 @@
 use dmc_protocol::codec;
 use dmc_protocol::id::JobId;
 use dmc_store::{Batch, Kv, StoreError, Table, decode, encode, schema_of};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::past::Past;
 use super::{Phase, Request, Status};
 
-const SCHEMA: u16 = 4;
-/// The version before there were indexes: the same without the last two fields.
+const SCHEMA: u16 = 5;
+/// The version before pictures could lose their place: the same without the last field.
+const SCHEMA_PLACES: u16 = 4;
+/// The version before there were indexes: the same without the last three fields.
 const SCHEMA_BEFORE: u16 = 3;
 const ID_BYTES: usize = 16;
 /// Requests that become durable together when an old store is read for the first time.
@@ -110,7 +113,7 @@ pub(super) fn delete(batch: &mut Batch, request: &Request) {
 /// A request.
 pub(super) fn get(kv: &Kv, id: JobId) -> Result<Option<Request>, StoreError> {
     let found = kv.get(Table::Requests, id.0.as_bytes())?;
-    found.map(|value| decode(SCHEMA, &value)).transpose()
+    found.map(read).transpose()
 }
 
 /// How many requests have this status.
@@ -233,7 +236,7 @@ pub(super) fn migrate(kv: &Kv) -> Result<usize, StoreError> {
         if schema_of(&value)? != SCHEMA_BEFORE {
             continue; // a migration was cut short, or the version is told when it is read
         }
-        put(&mut batch, None, &read_before(value)?)?;
+        put(&mut batch, None, &read(value)?)?;
         (count, waiting) = (count + 1, waiting + 1);
         if waiting >= MIGRATED_AT_ONCE {
             kv.commit_blocking(std::mem::take(&mut batch))?;
@@ -245,14 +248,24 @@ pub(super) fn migrate(kv: &Kv) -> Result<usize, StoreError> {
     Ok(count)
 }
 
-/// The two new fields follow the old ones.
-fn read_before(mut value: Vec<u8>) -> Result<Request, StoreError> {
-    let new = (Status::InProgress, None::<Past>);
-    let new = codec::to_bytes(&new).map_err(|source| StoreError::Record {
+/// A request of this version or of one before. New fields follow the old ones: those that are
+/// missing are added as they were meant then.
+fn read(value: Vec<u8>) -> Result<Request, StoreError> {
+    let found = schema_of(&value)?;
+    match found {
+        SCHEMA_BEFORE => with_fields(value, &(Status::InProgress, None::<Past>, false)),
+        SCHEMA_PLACES => with_fields(value, &false),
+        _ => decode(SCHEMA, &value),
+    }
+}
+
+fn with_fields(mut value: Vec<u8>, new: &impl Serialize) -> Result<Request, StoreError> {
+    let found = schema_of(&value)?;
+    let new = codec::to_bytes(new).map_err(|source| StoreError::Record {
         action: "encode",
         schema: SCHEMA,
         source,
     })?;
     value.extend(new);
-    decode(SCHEMA_BEFORE, &value)
+    decode(found, &value)
 }

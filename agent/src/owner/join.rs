@@ -169,7 +169,8 @@ async fn join_and_verify(
     joining::join(tools, plan, &scene.input, &results, temp, desk, token).await?;
     phase(Phase::Verifying).await;
     let probe = &scene.planned.probe;
-    let report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
+    let report =
+        verify::verify_output(tools, plan, (probe, &scene.input), &results, temp, token).await?;
     source::unchanged(shared, job).await.map_err(Ended::Failed)?;
     Ok(proof_of(&report))
 }

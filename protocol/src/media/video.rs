@@ -81,6 +81,11 @@ pub enum Filter {
     MirrorHorizontal,
     /// Mirror top and bottom.
     MirrorVertical,
+    /// From red, green and blue to full-range BT.601, as JPEG has it.
+    RgbToFullYuv {
+        /// The format wanted.
+        pix_fmt: PixFmt,
+    },
 }
 
 /// Colour description by the code points of ITU-T H.273; `None` where the source says nothing.
