@@ -37,4 +37,8 @@ mod remote;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
+mod sound;
+#[cfg(test)]
+mod stills;
+#[cfg(test)]
 mod support;

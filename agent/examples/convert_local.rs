@@ -50,7 +50,7 @@ async fn convert(
     let probed = probe::probe(tools, file).await?;
     let packets = index::index(tools, file, &probed).await?;
     let target = std::env::var("SEGMENT_S").ok().and_then(|text| text.parse().ok()).unwrap_or(3.0);
-    let hints = PlanHints { segment_target_s: target };
+    let hints = PlanHints { segment_target_s: target, ..PlanHints::default() };
     let mut plan = plan::plan(&probed, &packets, preset, &hints)
         .map_err(|error| plan::with_path(error, file))?;
     let work = tempfile::tempdir().map_err(|error| MediaError::io("write", out_dir, error))?;
@@ -87,7 +87,8 @@ async fn convert(
     let dest = out_dir.join(name);
     let temp = publish::temp_path(&dest, "local");
     join::join(tools, &plan, file, &results, &temp, work.path(), &cancel).await?;
-    let report = verify::verify_output(tools, &plan, &probed, &results, &temp, &cancel).await?;
+    let report =
+        verify::verify_output(tools, &plan, (&probed, file), &results, &temp, &cancel).await?;
     publish::publish(&temp, &dest, file, true)?;
     for note in &plan.notes {
         println!("     note: {note}");
@@ -113,7 +114,8 @@ fn way(spec: &TaskSpec) -> &'static str {
         TaskSpec::Whole(whole) if whole.expected.is_some() => "whole",
         TaskSpec::Whole(_) => "decoded",
         TaskSpec::Audio(_) => "audio",
-        TaskSpec::Image(_) => "image",
+        TaskSpec::Image(_) | TaskSpec::Still(_) => "image",
+        TaskSpec::Sound(_) => "sound",
     }
 }
 
@@ -142,7 +144,8 @@ async fn run_one(
         Err(error) if error.is_unproven() => return Ok(Err(error.to_string())),
         Err(error) => return Err(error),
     };
-    match verify::verify_result(tools, plan, task, &output.media, &output.proof, cancel).await? {
+    let files = (output.media.as_path(), output.proof.as_path());
+    match verify::verify_result(tools, plan, task, files, (file, &dir), cancel).await? {
         Verdict::Good(_) => {}
         Verdict::Unproven(why) => return Ok(Err(why)),
         Verdict::Damaged(why) => return Err(MediaError::wrong("the result", why)),

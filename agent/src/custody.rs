@@ -163,6 +163,7 @@ async fn accept(shared: &Arc<Shared>, record: &CustodyRecord) -> Result<Request,
             delivers: handed.deliver_as.is_some(),
         }),
         status: Status::ToDo,
+        strip_gps: false,
         past: None,
         priority: Priority::NORMAL,
     })

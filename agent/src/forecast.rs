@@ -189,7 +189,7 @@ async fn one(
     if preset.options.crop == Some(Crop::Auto) {
         preset.options.crop = borders::find(tools, &film.path, &probe).await?;
     }
-    let hints = PlanHints { segment_target_s: f64::INFINITY };
+    let hints = PlanHints { segment_target_s: f64::INFINITY, ..PlanHints::default() };
     let plan =
         plan::plan(&probe, &index, &preset, &hints).map_err(|e| plan::with_path(e, &film.path))?;
     let Some(mut work) = plan.tasks.iter().find_map(TaskSpec::video).cloned() else {

@@ -63,6 +63,9 @@ pub struct Wish {
     /// Whether files that carry the source's whole name, as `film.avi.srt`, are then renamed along.
     #[serde(default)]
     pub sidecars: bool,
+    /// Whether the place where a picture was taken is removed from its metadata.
+    #[serde(default)]
+    pub strip_gps: bool,
     /// Wanted length of segments in seconds.
     #[serde(default)]
     pub segment_seconds: Option<u32>,
@@ -132,7 +135,8 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
     let input = wish.input.0.clone();
     let probe = probe::probe(tools, &input).await?;
     // What the preset cannot do with such a source shows without reading all of it.
-    let trial = plan::plan(&probe, &index::Index::default(), &preset, &PlanHints::default())
+    let hints = PlanHints { strip_gps: wish.strip_gps, ..PlanHints::default() };
+    let trial = plan::plan(&probe, &index::Index::default(), &preset, &hints)
         .map_err(|e| plan::with_path(e, &input))?;
     settle::can_filter(tools, &trial).await?;
     settle::can_measure(tools, &preset, &input).await?;
@@ -186,6 +190,7 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         status: Status::ToDo,
         past: None,
         priority: wish.priority,
+        strip_gps: wish.strip_gps,
     };
     if let Some(replacement) = replacement {
         // Before the job: it must not publish beside its source what is to take its place.
@@ -526,7 +531,8 @@ pub(crate) async fn make_plan(
     let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
     let chosen = lengths::segment_target_s(seconds, slots);
     let segment_target_s = request.segment_s.map_or(chosen, f64::from);
-    let mut plan = plan::plan(&probe, &index, &preset, &PlanHints { segment_target_s })
+    let hints = PlanHints { segment_target_s, strip_gps: request.strip_gps };
+    let mut plan = plan::plan(&probe, &index, &preset, &hints)
         .map_err(|e| plan::with_path(e, &request.input))?;
     settle::can_filter(tools, &plan).await?;
     if let Some(work) = plan.tasks.iter().find_map(|task| task.video()).filter(|_| search) {
@@ -534,7 +540,7 @@ pub(crate) async fn make_plan(
         let what = (input, &probe);
         let (found, words) = settle::quality(shared, request.id, what, (&preset, work)).await?;
         notes.extend(words);
-        plan = plan::plan(&probe, &index, &found, &PlanHints { segment_target_s })
+        plan = plan::plan(&probe, &index, &found, &hints)
             .map_err(|e| plan::with_path(e, &request.input))?;
     }
     plan.notes.splice(0..0, notes);

@@ -213,6 +213,8 @@ pub struct Request {
     pub past: Option<Past>,
     /// Which of this agent's jobs go first.
     pub priority: Priority,
+    /// Whether the place where a picture was taken is removed from its metadata.
+    pub strip_gps: bool,
 }
 
 /// Where the result of a job that is handed over goes.

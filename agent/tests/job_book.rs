@@ -58,6 +58,7 @@ fn request(number: u32) -> Request {
         status: Status::ToDo,
         past: None,
         priority: Priority::NORMAL,
+        strip_gps: false,
     }
 }
 

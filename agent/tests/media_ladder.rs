@@ -166,7 +166,7 @@ async fn convert(
     let cancel = CancellationToken::new();
     let probed = probe::probe(tools, source).await?;
     let packets = index::index(tools, source, &probed).await?;
-    let hints = PlanHints { segment_target_s: 1.9 };
+    let hints = PlanHints { segment_target_s: 1.9, ..PlanHints::default() };
     let mut plan = plan::plan(&probed, &packets, preset, &hints)?;
     let mut results: Vec<TaskOutput> = Vec::new();
     while results.len() < plan.tasks.len() {
@@ -188,7 +188,7 @@ async fn convert(
     let desk = dir.join("desk");
     std::fs::create_dir(&desk).unwrap();
     join::join(tools, &plan, source, &results, &out, &desk, &cancel).await?;
-    verify::verify_output(tools, &plan, &probed, &results, &out, &cancel).await?;
+    verify::verify_output(tools, &plan, (&probed, source), &results, &out, &cancel).await?;
     Ok((plan, out))
 }
 
@@ -229,7 +229,8 @@ async fn attempt(
         other => other?.0,
     };
     assert!(frames > 0 || spec.video().is_none(), "progress was reported");
-    match verify::verify_result(tools, plan, task, &output.media, &output.proof, cancel).await? {
+    let files = (output.media.as_path(), output.proof.as_path());
+    match verify::verify_result(tools, plan, task, files, (source, &dir), cancel).await? {
         Verdict::Good(_) => {}
         Verdict::Unproven(_) => return Ok(None),
         Verdict::Damaged(why) => panic!("{} is damaged: {why}", spec.label()),
@@ -270,7 +271,7 @@ async fn a_refused_segment_goes_down_the_ladder_rung_by_rung() {
     let probed = probe::probe(&tools, &source).await.unwrap();
     let packets = index::index(&tools, &source, &probed).await.unwrap();
     let preset = lossless(Container::Mkv);
-    let hints = PlanHints { segment_target_s: 1.0 };
+    let hints = PlanHints { segment_target_s: 1.0, ..PlanHints::default() };
     let mut plan = plan::plan(&probed, &packets, &preset, &hints).unwrap();
     let last = u32::try_from(plan.tasks.len()).unwrap() - 1;
     let mut rungs = Vec::new();
@@ -301,7 +302,7 @@ async fn entering_the_whole_source_gives_the_same_frames() {
     let probed = probe::probe(&tools, &source).await.unwrap();
     let packets = index::index(&tools, &source, &probed).await.unwrap();
     let preset = lossless(Container::Mkv);
-    let hints = PlanHints { segment_target_s: 1.0 };
+    let hints = PlanHints { segment_target_s: 1.0, ..PlanHints::default() };
     let mut plan = plan::plan(&probed, &packets, &preset, &hints).unwrap();
     for task in 0..plan.tasks.len() as u32 {
         for _ in 0..2 {

@@ -10,6 +10,7 @@ pub mod lengths;
 pub mod options;
 mod pixel;
 mod preset;
+mod single;
 mod stored;
 mod task;
 mod video;
@@ -18,6 +19,7 @@ pub use codec::{Codec, Container, Encoder, EncoderSpeed, Hardware, MediaKind, Un
 pub use input::InputFormat;
 pub use pixel::PixFmt;
 pub use preset::{AudioPolicy, Preset, PresetError, PresetOverrides, Quality};
+pub use single::{SoundTask, StillTask};
 pub use task::{
     AudioTask, Capabilities, Feed, ImageTask, PtsDigest, ResolutionBand, SegmentTask, SpecError,
     TaskInput, TaskSpec, WholeTask, WorkClass,

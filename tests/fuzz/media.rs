@@ -33,7 +33,7 @@ pub fn ffprobe(data: &[u8]) -> bool {
     for name in ["hevc", "h264", "av1", "lossless"] {
         for segment_target_s in [0.5, 10.0] {
             let preset = Preset::builtin(name).expect("it is built in");
-            let hints = PlanHints { segment_target_s };
+            let hints = PlanHints { segment_target_s, ..PlanHints::default() };
             let Ok(plan) = plan::plan(&probe, &index, &preset, &hints) else { continue };
             check(&plan);
             demoted(&probe, &index, &preset, plan);

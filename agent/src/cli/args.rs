@@ -217,10 +217,16 @@ pub(crate) struct ConvertArgs {
     /// Another quality (constant rate factor; smaller is better).
     #[arg(long)]
     pub crf: Option<u8>,
+    /// Another quality of a picture, 1 to 100 (larger is better).
+    #[arg(long, value_name = "PERCENT")]
+    pub quality: Option<u8>,
+    /// Remove where a picture was taken from its EXIF and XMP.
+    #[arg(long)]
+    pub strip_gps: bool,
     /// Another encoder speed: ultrafast to veryslow.
     #[arg(long)]
     pub encoder_speed: Option<EncoderSpeed>,
-    /// Another file format: mkv or mp4.
+    /// Another file format of a film: mkv or mp4.
     #[arg(long)]
     pub container: Option<Container>,
     /// Scale taller pictures down to this height.

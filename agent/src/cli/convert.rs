@@ -10,6 +10,7 @@ use dmc_agent::intake::{Wish, container_of};
 use dmc_agent::paths::AnyPath;
 use dmc_agent::presets;
 use dmc_protocol::media::PresetOverrides;
+use futures::StreamExt as _;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,6 +19,8 @@ use super::client::{Client, Place};
 use super::progress::Screen;
 use super::{End, Usage, jobs, remote_convert, show};
 
+/// Files that are added at the same time: the agent reads what each is.
+const ADDED_AT_ONCE: usize = 8;
 const POLL: Duration = Duration::from_millis(500);
 /// How long a second Ctrl-C is waited for.
 const SECOND_PRESS: Duration = Duration::from_secs(3);
@@ -70,6 +73,7 @@ fn wishes(place: &Place, options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
         container: options.container.or_else(|| container_of(options.output.as_deref()?)),
         max_height: options.max_height,
         audio_codec: options.audio_codec,
+        quality: options.quality,
         ..options.options.overrides()
     };
     // A preset of another machine's agent need not be known here.
@@ -94,6 +98,7 @@ fn wishes(place: &Place, options: &ConvertArgs) -> anyhow::Result<Vec<Wish>> {
             overwrite: options.overwrite,
             replace: options.replace,
             sidecars: options.sidecars,
+            strip_gps: options.strip_gps,
             segment_seconds: options.segment_seconds,
             hand_over: options.hand_over,
             deliver_to: options.deliver_to.clone(),
@@ -112,8 +117,13 @@ async fn convert(
 ) -> anyhow::Result<End> {
     let mut ids = Vec::new();
     let mut failed = false;
-    for wish in wishes {
+    let add = async |wish: Wish| {
         let added: anyhow::Result<JobView> = client.post("/jobs", &wish).await;
+        (wish, added)
+    };
+    // In their order, but the agent looks at several of them at the same time.
+    let mut all = std::pin::pin!(futures::stream::iter(wishes).map(add).buffered(ADDED_AT_ONCE));
+    while let Some((wish, added)) = all.next().await {
         match added {
             Ok(job) => {
                 if client.json {

@@ -43,9 +43,10 @@ fn list(place: &Place, dir: Option<&Path>) -> End {
                 if preset.copies_pictures() { "copy".into() } else { preset.encoder.to_string() };
             let format = preset.container.to_string();
             let about = preset.description.clone();
-            vec![preset.name.clone(), encoder, quality(preset), format, about]
+            let kind = preset.kind().to_string();
+            vec![kind, preset.name.clone(), encoder, quality(preset), format, about]
         });
-        let heading = ["NAME", "ENCODER", "QUALITY", "FORMAT", "WHAT FOR"];
+        let heading = ["KIND", "NAME", "ENCODER", "QUALITY", "FORMAT", "WHAT FOR"];
         show::table(&heading, &rows.collect::<Vec<_>>());
     }
     let bad = found.iter().filter_map(|found| found.as_ref().err());
@@ -139,6 +140,8 @@ fn quality(preset: &Preset) -> String {
         (Some(target), _) => target.to_string(),
         (None, Quality::Crf(crf)) => format!("crf {crf}"),
         (None, Quality::Lossless) => "lossless".to_owned(),
+        (None, Quality::Percent(percent)) => format!("quality {percent}"),
+        (None, Quality::Bitrate(bps)) => format!("{} kbit/s a channel", bps / 1_000),
     }
 }
 
@@ -148,6 +151,7 @@ fn view(preset: &Preset) -> serde_json::Value {
     let copies = preset.copies_pictures();
     let mut shown = json!({
         "name": preset.name,
+        "kind": preset.kind(),
         "description": preset.description,
         "encoder": if copies { "copy" } else { preset.encoder.name() },
         "codec": if copies { "copy" } else { preset.encoder.codec().name() },

@@ -346,6 +346,9 @@ fn running(mesh: &Mesh, task: &Task) -> Option<Running> {
             dmc_protocol::media::TaskSpec::Audio(audio) if audio.duration_us > 0 => {
                 best.media_ms as f64 * 1_000.0 / audio.duration_us as f64
             }
+            dmc_protocol::media::TaskSpec::Sound(sound) if sound.duration_us > 0 => {
+                best.media_ms as f64 * 1_000.0 / sound.duration_us as f64
+            }
             _ => 0.0,
         },
     };
@@ -382,7 +385,8 @@ fn task_view(mesh: &Mesh, task: &Task, source: bool) -> TaskView {
         },
         TaskSpec::Whole(_) => "whole",
         TaskSpec::Audio(_) => "audio",
-        TaskSpec::Image(_) => "image",
+        TaskSpec::Image(_) | TaskSpec::Still(_) => "image",
+        TaskSpec::Sound(_) => "audio",
     };
     let state = match task.state(source) {
         TaskState::Waiting => "waiting",

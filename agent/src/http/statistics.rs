@@ -39,6 +39,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
 struct PresetView {
     /// What people call it, and what `preset` and `conversion_type` name.
     name: String,
+    /// What it makes: `video`, `audio` or `image`.
+    kind: String,
     /// One line for people.
     description: String,
     /// The codec of the pictures.
@@ -65,6 +67,7 @@ async fn presets(State(shared): State<Arc<Shared>>) -> Json<Vec<PresetView>> {
         let copies = preset.copies_pictures();
         let copy = || "copy".to_owned();
         PresetView {
+            kind: preset.kind().to_string(),
             own: !builtin.contains(&preset.name),
             codec: if copies { copy() } else { preset.encoder.codec().to_string() },
             encoder: if copies { copy() } else { preset.encoder.name().to_owned() },

@@ -14,13 +14,20 @@ pub(super) fn output_path(
     preset: &Preset,
     trial: &plan::Plan,
 ) -> Result<PathBuf, Refusal> {
+    let end = trial.join.container.extension();
+    let is_new =
+        |end: &str| wish.input.extension().is_none_or(|old| !old.eq_ignore_ascii_case(end));
     let what = match trial.kind {
-        MediaKind::Video => preset.made_of(),
-        MediaKind::Audio | MediaKind::Image => preset.name.clone(),
+        MediaKind::Video => format!("{}.", preset.made_of()),
+        // `photo.webp`: the format says it all, unless the source has the same.
+        MediaKind::Audio | MediaKind::Image if preset.kind() == trial.kind && is_new(end) => {
+            String::new()
+        }
+        MediaKind::Audio | MediaKind::Image => format!("{}.", preset.name),
     };
     let name = || {
         let mut name = wish.input.file_stem().unwrap_or_default().to_owned();
-        name.push(format!(".{what}.{}", trial.join.container.extension()));
+        name.push(format!(".{what}{end}"));
         name
     };
     let path = match (&wish.output, &wish.output_dir) {

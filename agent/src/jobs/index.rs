@@ -20,7 +20,7 @@ use super::past::Past;
 use super::{Phase, Priority, Request, Status};
 
 /// Each version has more fields at the end than the one before: see [`appended`].
-const SCHEMA: u16 = 5;
+const SCHEMA: u16 = 6;
 /// The version before there were indexes.
 const SCHEMA_UNINDEXED: u16 = 3;
 const ID_BYTES: usize = 16;
@@ -275,6 +275,7 @@ fn appended(version: u16) -> Result<Vec<u8>, StoreError> {
     let bytes = match version {
         4 => codec::to_bytes(&(Status::InProgress, None::<Past>)),
         5 => codec::to_bytes(&Priority::NORMAL),
+        6 => codec::to_bytes(&false),
         _ => Ok(Vec::new()),
     };
     bytes.map_err(|source| StoreError::Record { action: "encode", schema: version, source })

@@ -163,6 +163,7 @@ async fn wish(
         overwrite: false,
         replace: terms.watch.delivery == Delivery::Replace,
         sidecars: false,
+        strip_gps: false,
         segment_seconds: None,
         hand_over: false,
         deliver_to: None,

@@ -69,7 +69,7 @@ pub(crate) async fn options(
             Feed::Seek { format, stream, .. } => (format, *stream),
             Feed::Piece { .. } => return Ok(options),
         },
-        TaskSpec::Audio(_) | TaskSpec::Image(_) => return Ok(options),
+        _ => return Ok(options),
     };
     // Without transparency in the result, ffmpeg's own decoder does, and is faster.
     let wanted = spec.video().is_some_and(|video| video.settings.pix_fmt.name() == FORMAT);

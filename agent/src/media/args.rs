@@ -12,6 +12,9 @@ use super::filters::{exact, field_filter, filter, frame_marks, lossy};
 use super::hardware;
 use super::run::Args;
 
+/// Sound in pieces of ten seconds of 48 kHz, so that a list of them is short.
+pub(crate) const AUDIO_CHUNK: &str = "asetnsamples=n=480000:p=0";
+
 /// The end of a file name for a task's result.
 pub(crate) fn segment_format(encoder: Encoder) -> &'static str {
     // ffmpeg's MP4 refuses FFV1; QuickTime is the same format with that tag allowed.
@@ -251,8 +254,18 @@ pub(crate) fn audio(task: &AudioTask, input: &Path, media: &Path, proof: &Path) 
         _ => args.words(&format!("-b:a {}", task.bps)),
     };
     args.words(&format!("-f {}", audio_format(task.encoder))).output(media);
-    args.words(&format!("-map [y] -c:a pcm_{samples}le -f hash -hash md5")).output(proof);
+    let exact = exact_samples(task.sample_bits);
+    args.words(&format!("-map [y] -c:a {exact} -f hash -hash md5")).output(proof);
     args
+}
+
+/// The samples that a lossless encoder keeps: of 32 bits, FLAC takes the upper 24.
+pub(crate) fn exact_samples(bits: u8) -> &'static str {
+    match bits {
+        0..=16 => "pcm_s16le",
+        17..=24 => "pcm_s24le",
+        _ => "pcm_s32le",
+    }
 }
 
 /// The file format that carries each sound codec with its priming intact.

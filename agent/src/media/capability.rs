@@ -102,7 +102,11 @@ async fn prove(tools: &Tools, encoder: Encoder, version: &str) -> (Encoder, Opti
         MediaKind::Video | MediaKind::Image => {
             let frames = if encoder.kind() == MediaKind::Image { 1 } else { 3 };
             args.words("-f lavfi -i testsrc2=size=128x96:rate=25 -pix_fmt");
-            args.arg(if encoder == Encoder::Png { "rgb24" } else { "yuv420p" });
+            args.arg(match encoder {
+                Encoder::Png | Encoder::Libjxl => "rgb24",
+                Encoder::Libwebp | Encoder::LibwebpAnim => "bgra",
+                _ => "yuv420p",
+            });
             // One thread: some encoders choose other bits with more of them.
             args.words(&format!("-frames:v {frames} -bitexact -threads 1"));
         }
@@ -114,10 +118,18 @@ async fn prove(tools: &Tools, encoder: Encoder, version: &str) -> (Encoder, Opti
             args.words("-preset medium -crf 28 -x265-params log-level=error:pools=1")
         }
         Encoder::Libsvtav1 => args.words("-preset 8 -crf 35 -svtav1-params lp=1"),
+        // As pictures are made: an old ffmpeg may not know all of it.
+        Encoder::LibaomAv1 => {
+            args.words("-usage allintra -still-picture 1 -crf 30 -b:v 0 -cpu-used 8")
+        }
         Encoder::Ffv1 => args.words("-level 3 -coder 1 -context 0 -g 1 -slices 4 -slicecrc 1"),
         _ => &mut args,
     };
-    args.words("-f nut pipe:1");
+    // NUT has no name for some formats of pictures.
+    args.words(match encoder.kind() {
+        MediaKind::Image if encoder != Encoder::Png => "-f rawvideo pipe:1",
+        _ => "-f nut pipe:1",
+    });
     let mut call = Call::new("trying an encoder", &tools.ffmpeg, args);
     call.wall = WALL;
     let captured = match run::capture(call, &CancellationToken::new()).await {

@@ -44,6 +44,10 @@ pub(super) fn filter(filter: &Filter) -> String {
             "scale=out_color_matrix=bt709:out_range=limited\
              :flags=bicubic+accurate_rnd+full_chroma_int,format={pix_fmt}"
         ),
+        Filter::RgbToFullYuv { pix_fmt } => format!(
+            "scale=out_color_matrix=smpte170m:out_range=full\
+             :flags=bicubic+accurate_rnd+full_chroma_int,format={pix_fmt}"
+        ),
         Filter::TurnRight => "transpose=clock".to_owned(),
         Filter::TurnLeft => "transpose=cclock".to_owned(),
         Filter::MirrorHorizontal => "hflip".to_owned(),

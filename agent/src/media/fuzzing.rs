@@ -66,5 +66,5 @@ pub fn mp4_header_turned(header: &[u8], orientation: Orientation) -> Option<Vec<
 
 /// A PNG with the metadata of a source.
 pub fn png_with_metadata(png: &[u8], source: &[u8]) -> Option<Vec<u8>> {
-    picture::insert(png, &picture::chunks_of(source))
+    picture::insert(png, &picture::chunks_of(source, true))
 }

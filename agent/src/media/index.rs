@@ -65,6 +65,9 @@ impl Index {
 /// When ffprobe fails, or the file is cut off so early that it has no packet.
 pub async fn index(tools: &Tools, path: &Path, probe: &Probe) -> Result<Index, MediaError> {
     let Some(pictures) = &probe.pictures else { return Ok(Index::default()) };
+    if probe.format.is_still_picture() {
+        return Ok(Index::default()); // one picture needs no list
+    }
     let mut args = Args::ffprobe();
     args.guards(Some(&probe.format));
     args.words(&format!("-select_streams {}", pictures.index));

@@ -35,7 +35,7 @@ pub async fn join(
         return Err(MediaError::wrong("the results", why));
     }
     if plan.kind == MediaKind::Image {
-        return super::picture::finish(source, &results[0].media, out).await;
+        return super::picture::finish(plan, source, &results[0].media, out).await;
     }
     let timeline = timeline::read(plan, results).await?;
     let list = match &timeline {
@@ -46,7 +46,11 @@ pub async fn join(
     let delays = priming::corrections(tools, plan, source, results, desk, cancel).await?;
     let parts =
         Parts { timeline: timeline.as_ref(), list: list.as_deref(), covers: &covers, delays };
-    let args = arguments(plan, source, results, &parts, out);
+    let args = if has_own_format(plan.join.container) {
+        super::join_alone::arguments(plan, source, results, &covers, (desk, out)).await?
+    } else {
+        arguments(plan, source, results, &parts, out)
+    };
     let mut call = Call::new("joining the result", &tools.ffmpeg, args);
     call.file_bytes_max = bytes_max(source, results).await;
     run::with_progress(call, |_| {}, cancel).await?;
@@ -95,11 +99,16 @@ async fn link(from: &Path, to: &Path) -> Result<(), MediaError> {
     done.map_err(|error| MediaError::io("link", to, error))
 }
 
+/// Whether sound alone is joined with its names, covers and chapters in the manner of its format.
+fn has_own_format(container: Container) -> bool {
+    matches!(container, Container::Opus | Container::M4a | Container::Mp3)
+}
+
 /// A cover picture as a file, with its name and type inside the result.
-struct CoverFile {
-    file: PathBuf,
+pub(super) struct CoverFile {
+    pub(super) file: PathBuf,
     name: String,
-    mime: String,
+    pub(super) mime: String,
     tags: Vec<(String, String)>,
 }
 
@@ -242,7 +251,7 @@ fn container(args: &mut Args, plan: &Plan, timeline: Option<&Timeline>) {
             args.words("-f mp4");
         }
         Container::Flac => _ = args.words("-f flac"),
-        Container::Mkv | Container::Mka | Container::Png => {
+        _ => {
             // QuickTime, in which segments are, has no place for where the chroma is.
             let video = plan.tasks.iter().find_map(|task| task.video());
             let location = video.and_then(|video| video.settings.colour.chroma_location);

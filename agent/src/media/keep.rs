@@ -27,14 +27,16 @@ const TECHNICAL_TAGS: &[&str] = &[
 ];
 
 /// Tags of a stream that is encoded anew.
-fn content_tags(stream: &Stream) -> Vec<(String, String)> {
-    let technical = |key: &str| {
-        let key = key.to_ascii_lowercase();
-        let base = key.split_once('-').map_or(key.as_str(), |(base, _)| base);
-        key.starts_with("_statistics") || TECHNICAL_TAGS.contains(&base)
-    };
-    let kept = stream.tags.iter().filter(|(key, value)| !technical(key) && !value.is_empty());
+pub(super) fn content_tags(stream: &Stream) -> Vec<(String, String)> {
+    let kept = stream.tags.iter().filter(|(key, value)| !is_technical(key) && !value.is_empty());
     kept.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Whether a tag describes bits and not content.
+pub(super) fn is_technical(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let base = key.split_once('-').map_or(key.as_str(), |(base, _)| base);
+    key.starts_with("_statistics") || TECHNICAL_TAGS.contains(&base)
 }
 
 /// The name of a track. An encoded one comes out of an MP4 file, which gives it a name of its own:
@@ -137,7 +139,11 @@ fn fits(stream: &Stream, container: Container) -> bool {
         Container::Mp4 => stream.fits.mp4,
         Container::Mkv | Container::Mka => stream.fits.mkv,
         Container::Flac => stream.kind == StreamKind::Cover || stream.codec == "flac",
-        Container::Png => false,
+        Container::Opus | Container::M4a | Container::Mp3 => {
+            let is_usual = matches!(stream.codec.as_str(), "mjpeg" | "png");
+            stream.kind == StreamKind::Cover && is_usual
+        }
+        Container::Png | Container::Webp | Container::Avif | Container::Jxl => false,
     }
 }
 
@@ -194,7 +200,8 @@ fn cover_origin(stream: &Stream, container: Container, notes: &mut Vec<String>) 
     if !fits(stream, container) {
         return copy_if(false, stream, container, notes);
     }
-    if container != Container::Mkv && container != Container::Mka {
+    // In Ogg it is a text, made of a file.
+    if !matches!(container, Container::Mkv | Container::Mka | Container::Opus) {
         return Some(Origin::Copy);
     }
     let (end, mime) = match stream.codec.as_str() {
@@ -330,6 +337,40 @@ pub(crate) fn audio_only(
         kept.extend(origin.map(|origin| out(stream, origin)));
     }
     kept
+}
+
+/// The streams of a file of sound that is encoded anew: one track, and its covers.
+pub(crate) fn sound_only(
+    probe: &Probe,
+    main: u32,
+    container: Container,
+    notes: &mut Vec<String>,
+) -> Vec<OutStream> {
+    let all_tracks = container == Container::Mka;
+    let mut kept = Vec::new();
+    for stream in &probe.streams {
+        let origin = match stream.kind {
+            StreamKind::Audio if stream.codec == "flac" && fits(stream, container) => {
+                Some(Origin::Copy)
+            }
+            StreamKind::Audio if all_tracks && stream.channels > 0 => Some(Origin::Task(NOT_YET)),
+            StreamKind::Audio if stream.index == main => Some(Origin::Task(NOT_YET)),
+            StreamKind::Cover => cover_origin(stream, container, notes),
+            // The track of chapter names in MP4: chapters are kept as such.
+            StreamKind::Data if probe.chapters > 0 && stream.codec == "bin_data" => None,
+            StreamKind::Subtitle if all_tracks => subtitle_origin(stream, container, notes),
+            _ => copy_if(false, stream, container, notes),
+        };
+        kept.extend(origin.map(|origin| out(stream, origin)));
+    }
+    kept
+}
+
+/// Ties the one track to the first task.
+pub(crate) fn tie_one(streams: &mut [OutStream], main: u32) {
+    for kept in streams.iter_mut().filter(|kept| kept.source == main) {
+        kept.origin = Origin::Task(0);
+    }
 }
 
 /// Tasks for sound that is stored as FLAC.

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use dmc_protocol::media::{
-    Container, Encoder, ImageTask, InputFormat, MediaKind, PixFmt, Preset, TaskSpec,
-};
+use dmc_protocol::media::{Container, Encoder, InputFormat, MediaKind, Preset, TaskSpec};
 use serde::{Deserialize, Serialize};
 
 use super::cut::CutSource;
@@ -14,6 +12,7 @@ use super::keep;
 use super::remux;
 use super::segments;
 use super::shape;
+use super::single;
 use super::streams::{Orientation, Probe, StreamKind};
 use super::video;
 
@@ -22,11 +21,13 @@ use super::video;
 pub struct PlanHints {
     /// Wanted length of a segment in seconds.
     pub segment_target_s: f64,
+    /// Whether the place where a picture was taken is removed from its metadata.
+    pub strip_gps: bool,
 }
 
 impl Default for PlanHints {
     fn default() -> PlanHints {
-        PlanHints { segment_target_s: 10.0 }
+        PlanHints { segment_target_s: 10.0, strip_gps: false }
     }
 }
 
@@ -130,6 +131,8 @@ pub struct JoinSpec {
     pub orientation: Orientation,
     /// The source's clock jumps, see [`dmc_protocol::media::WholeTask::continuous`].
     pub continuous: bool,
+    /// Whether the place where a picture was taken is removed from its metadata.
+    pub strip_gps: bool,
 }
 
 /// A job's tasks and what becomes of them.
@@ -204,11 +207,42 @@ pub fn plan(
     hints: &PlanHints,
 ) -> Result<Plan, MediaError> {
     preset.check()?;
-    valid(match probe.kind {
-        MediaKind::Video => video_plan(probe, index, preset, hints, &[]),
-        MediaKind::Audio => audio_plan(probe, preset),
-        MediaKind::Image => image_plan(probe, preset),
+    let kept_exactly = preset.encoder == Encoder::Ffv1;
+    let moves = probe.still.loops.is_some();
+    if hints.strip_gps && preset.kind() != MediaKind::Image && probe.kind != MediaKind::Image {
+        let next = "Leave --strip-gps out, or give a picture";
+        return Err(refused("--strip-gps is for pictures, and it is none", next));
+    }
+    valid(match (probe.kind, preset.kind()) {
+        (MediaKind::Video, MediaKind::Video) => video_plan(probe, index, preset, hints, &[]),
+        (MediaKind::Audio, MediaKind::Audio) => single::sound(probe, preset),
+        (MediaKind::Audio, MediaKind::Video) if kept_exactly => audio_plan(probe, preset),
+        (MediaKind::Image, MediaKind::Image) => single::pictures(probe, index, preset, hints),
+        (MediaKind::Image, MediaKind::Video) if kept_exactly => {
+            single::pictures(probe, index, preset, hints)
+        }
+        // Pictures that move are a film, too.
+        (MediaKind::Video, MediaKind::Image) if moves => {
+            single::pictures(probe, index, preset, hints)
+        }
+        (source, _) => Err(other_kind(source, preset)),
     }?)
+}
+
+/// The preset makes another kind of media than the source is.
+fn other_kind(source: MediaKind, preset: &Preset) -> MediaError {
+    let is = match source {
+        MediaKind::Video => "a film",
+        MediaKind::Audio => "sound without pictures",
+        MediaKind::Image => "a still picture",
+    };
+    let makes = match preset.kind() {
+        MediaKind::Video => "video",
+        MediaKind::Audio => "sound",
+        MediaKind::Image => "pictures",
+    };
+    let why = format!("it is {is}, and preset {} makes {makes}", preset.name);
+    refused(why, &format!("Use --preset with one of: {}", Preset::fitting(source)))
 }
 
 /// A file may claim anything. A task that every worker must refuse is refused here, with its reason.
@@ -239,7 +273,7 @@ pub fn demote(probe: &Probe, index: &Index, preset: &Preset, plan: &Plan, task: 
         }
         _ => return Demotion::GiveUp,
     };
-    let hints = PlanHints { segment_target_s: f64::INFINITY };
+    let hints = PlanHints { segment_target_s: f64::INFINITY, strip_gps: false };
     match video_plan(probe, index, preset, &hints, &[reason]).and_then(valid) {
         Ok(plan) => Demotion::WholeFile(Box::new(plan)),
         Err(_) => Demotion::GiveUp,
@@ -286,6 +320,7 @@ fn video_plan(
             streams,
             orientation,
             continuous: shared.continuous,
+            strip_gps: false,
         },
         notes,
         reasons: shared.reasons,
@@ -316,10 +351,6 @@ fn estimate(
 }
 
 fn audio_plan(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> {
-    if !preset.is_lossless() {
-        let why = format!("it has sound but no pictures, and preset {} makes video", preset.name);
-        return Err(refused(why, "Use --preset lossless, which keeps the sound exactly"));
-    }
     let mut notes = Vec::new();
     let container = keep::audio_container(probe);
     let mut streams = keep::audio_only(probe, container, &mut notes);
@@ -338,6 +369,7 @@ fn audio_plan(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> {
             streams,
             orientation: Orientation::default(),
             continuous: false,
+            strip_gps: false,
         },
         notes,
         reasons: Vec::new(),
@@ -346,65 +378,6 @@ fn audio_plan(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> {
         start_us: probe.start_us,
         lossless: true,
     })
-}
-
-fn image_plan(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> {
-    let Some(pictures) = &probe.pictures else {
-        return Err(refused("it has no picture", "Check that it opens"));
-    };
-    if !preset.is_lossless() {
-        let why = format!("it is a still picture, and preset {} makes video", preset.name);
-        return Err(refused(why, "Use --preset lossless, which makes a PNG"));
-    }
-    let mut notes = Vec::new();
-    let task = image_task(probe, pictures, &mut notes);
-    Ok(Plan {
-        kind: MediaKind::Image,
-        rung: Rung::Image,
-        preset: preset.clone(),
-        output_bytes_estimate: (u64::from(task.width) * u64::from(task.height))
-            .saturating_mul(8)
-            .saturating_add(1_000_000),
-        tasks: vec![TaskSpec::Image(task)],
-        cuts: vec![None],
-        source_format: probe.format.clone(),
-        delays: keep::delays(probe),
-        cut_source: None,
-        join: JoinSpec {
-            container: Container::Png,
-            streams: Vec::new(),
-            orientation: Orientation::default(),
-            continuous: false,
-        },
-        notes,
-        reasons: Vec::new(),
-        duration_us: 0,
-        start_us: 0,
-        lossless: true,
-    })
-}
-
-fn image_task(
-    probe: &Probe,
-    pictures: &super::streams::Pictures,
-    notes: &mut Vec<String>,
-) -> ImageTask {
-    let mut filters = Vec::new();
-    let target = video::png_format(&pictures.pix_fmt);
-    if target != pictures.pix_fmt.name()
-        && let Some(pix_fmt) = PixFmt::new(target)
-    {
-        let full_range = video::is_full_range(pictures);
-        filters.push(dmc_protocol::media::Filter::Format { pix_fmt, full_range });
-    }
-    let turned = video::turn_upright(pictures.orientation, &mut filters);
-    if !pictures.orientation.is_upright() {
-        notes.push("the picture is turned upright; its orientation tag is reset".to_owned());
-    }
-    let (width, height) =
-        if turned { (pictures.height, pictures.width) } else { (pictures.width, pictures.height) };
-    let format = probe.format.clone();
-    ImageTask { format, encoder: Encoder::Png, width, height, exact_filters: filters }
 }
 
 /// Planning sees no path; the caller puts it in with [`with_path`].

@@ -11,9 +11,11 @@ use super::bounds;
 use super::error::MediaError;
 use super::ffprobe::{self, ColourWords, Document, RawFrame, RawStream};
 use super::holds;
+use super::metadata::Metadata;
+use super::picture;
 use super::run::{self, Args, Call, Tools};
 use super::sniff::{self, Sniffed};
-use super::streams::{Orientation, Pictures, Probe, Stream, StreamKind};
+use super::streams::{Orientation, Pictures, Probe, StillFacts, Stream, StreamKind};
 
 /// How long reading a file's headers may take.
 const WALL: Duration = Duration::from_secs(120);
@@ -48,6 +50,10 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
     bounds::check_headers(path, &document)?;
     let pictures = async {
         match main_video(&document.streams, &format) {
+            // Its one frame came with the headers.
+            Some(raw) if format.is_still_picture() => {
+                describe(path, raw, &document.frames).map(Some)
+            }
             Some(raw) => pictures(tools, path, &format, raw).await.map(Some),
             None => Ok(None),
         }
@@ -59,7 +65,11 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
     let pictures = pictures?;
     let mut probe = assemble(&document, format, bytes, pictures);
     refuse_useless(path, &probe)?;
-    holds::try_streams(tools, path, &mut probe).await?;
+    still_facts(path, &mut probe).await?;
+    // A picture file goes into no other container as it is.
+    if !probe.format.is_still_picture() {
+        holds::try_streams(tools, path, &mut probe).await?;
+    }
     Ok(probe)
 }
 
@@ -100,6 +110,10 @@ async fn headers(
 ) -> Result<Document, MediaError> {
     let mut args = Args::ffprobe();
     args.guards(format).words("-show_streams -show_format -show_chapters -of json");
+    if format.is_some_and(InputFormat::is_still_picture) {
+        // One program less to start: with thousands of pictures that is most of the time.
+        args.words("-show_frames -read_intervals %+#1");
+    }
     args.arg("-i").read(path);
     let mut call = Call::new("reading the file's headers", &tools.ffprobe, args);
     call.wall = WALL;
@@ -320,6 +334,7 @@ fn assemble(
         streams,
         chapters: u32::try_from(document.chapters.len()).unwrap_or(u32::MAX),
         tags: document.format.tags.clone(),
+        still: StillFacts::default(),
     }
 }
 
@@ -401,6 +416,34 @@ async fn first_packets_are_encrypted(tools: &Tools, path: &Path, format: &InputF
         // What cannot be read is refused with better words later.
         Err(_) => false,
     }
+}
+
+/// What a picture file says beside its pixels. ffmpeg reads the orientation of some formats only, so
+/// that of all is read here.
+///
+/// # Errors
+/// [`MediaError::Refused`] for colours of ink, which only their profile could tell.
+async fn still_facts(path: &Path, probe: &mut Probe) -> Result<(), MediaError> {
+    let moves = matches!(probe.format.name(), "gif" | "apng");
+    let is_still = probe.format.is_still_picture();
+    if !(moves || is_still) || probe.bytes > picture::SOURCE_BYTES_MAX {
+        return Ok(());
+    }
+    let file = tokio::fs::read(path).await.map_err(|error| MediaError::io("read", path, error))?;
+    let metadata = Metadata::of(&file);
+    if metadata.is_cmyk {
+        let why = "its colours are those of ink (CMYK), which only its own profile tells exactly";
+        return Err(MediaError::refused(path, why, "Convert it to RGB with its profile first"));
+    }
+    if let Some(pictures) = probe.pictures.as_mut().filter(|_| is_still) {
+        pictures.orientation = Orientation::from_exif(metadata.orientation());
+    }
+    probe.still = StillFacts {
+        loops: if moves { Some(picture::loops(&file)) } else { None },
+        has_texts: metadata.has_texts,
+        is_grey_profile: metadata.profile_space() == Some(*b"GRAY"),
+    };
+    Ok(())
 }
 
 fn refuse_useless(path: &Path, probe: &Probe) -> Result<(), MediaError> {

@@ -71,6 +71,7 @@ pub(crate) fn plan(probe: &Probe, index: &Index, preset: &Preset) -> Result<Plan
             streams,
             orientation: Orientation::default(),
             continuous: false,
+            strip_gps: false,
         },
         notes,
         reasons: Vec::new(),

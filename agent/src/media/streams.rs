@@ -119,6 +119,21 @@ impl Orientation {
         }
     }
 
+    /// From the orientation that EXIF counts from 1 to 8.
+    pub fn from_exif(number: u16) -> Orientation {
+        let (mirror, quarter_turns) = match number {
+            2 => (true, 0),
+            3 => (false, 2),
+            4 => (true, 2),
+            5 => (true, 3),
+            6 => (false, 1),
+            7 => (true, 1),
+            8 => (false, 3),
+            _ => (false, 0),
+        };
+        Orientation { mirror, quarter_turns }
+    }
+
     /// From the first two columns of a display matrix, `[a b; c d]`; `None` for a matrix that is
     /// not made of quarter turns and mirrors.
     pub fn from_matrix(a: i64, b: i64, c: i64, d: i64) -> Option<Orientation> {
@@ -178,6 +193,18 @@ pub struct Pictures {
     pub orientation: Orientation,
 }
 
+/// What a picture file says beside its pixels.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StillFacts {
+    /// How often its pictures are played (0: for ever); `None` for a file that does not say that
+    /// they move.
+    pub loops: Option<u16>,
+    /// It has texts of a kind that only PNG files hold.
+    pub has_texts: bool,
+    /// Its colour profile is for grey.
+    pub is_grey_profile: bool,
+}
+
 /// What a source is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
@@ -199,6 +226,8 @@ pub struct Probe {
     pub chapters: u32,
     /// Tags of the file.
     pub tags: BTreeMap<String, String>,
+    /// What a picture file says beside its pixels.
+    pub still: StillFacts,
 }
 
 impl Probe {

@@ -48,7 +48,7 @@ pub(crate) async fn read(
         let (frames, from_start) = match spec {
             TaskSpec::Segment(segment) => (proof.between(segment.a_pts, segment.b_pts), false),
             TaskSpec::Whole(whole) => (proof.sorted(), whole.continuous),
-            TaskSpec::Audio(_) | TaskSpec::Image(_) => continue,
+            _ => continue,
         };
         let Some(first) = frames.first() else {
             return Err(MediaError::wrong("a proof", format!("task {task} has no frame")));

@@ -56,7 +56,8 @@ pub enum Look {
     Frames,
 }
 
-/// Checks a task's result, as the owner that received it: every frame is decoded.
+/// Checks a task's result, as the owner that received it: every frame is decoded. `desk` is a
+/// directory for small files, made where it is needed; the caller removes it.
 ///
 /// # Errors
 /// When a program or the disk fails, or the proof makes no sense.
@@ -64,15 +65,15 @@ pub async fn verify_result(
     tools: &Tools,
     plan: &Plan,
     task: u32,
-    media: &Path,
-    proof: &Path,
+    (media, proof): (&Path, &Path),
+    (source, desk): (&Path, &Path),
     cancel: &CancellationToken,
 ) -> Result<Verdict, MediaError> {
     let Some(spec) = plan.tasks.get(task as usize) else {
         return Err(MediaError::wrong("the plan", format!("there is no task {task}")));
     };
     let output = TaskOutput { media: media.to_owned(), proof: proof.to_owned() };
-    match check(tools, spec, &output, Look::Frames, cancel).await {
+    match check(tools, spec, &output, (source, desk, Look::Frames), cancel).await {
         // What cannot be decoded or parsed is the fault of this result, not of the check.
         Err(MediaError::Failed { why, stderr, .. }) => {
             let end = stderr.lines().last().unwrap_or_default();
@@ -88,7 +89,7 @@ pub(crate) async fn check(
     tools: &Tools,
     spec: &TaskSpec,
     output: &TaskOutput,
-    look: Look,
+    (source, desk, look): (&Path, &Path, Look),
     cancel: &CancellationToken,
 ) -> Result<Verdict, MediaError> {
     let size = tokio::fs::metadata(&output.media)
@@ -105,6 +106,12 @@ pub(crate) async fn check(
         }
         TaskSpec::Image(task) => {
             super::verify_sound::check_image(tools, task, output, cancel).await
+        }
+        TaskSpec::Still(task) => {
+            super::verify_still::check(tools, task, output, (source, desk, look), cancel).await
+        }
+        TaskSpec::Sound(task) => {
+            super::verify_alone::check(tools, task, output, (source, look), cancel).await
         }
     }
 }

@@ -36,7 +36,7 @@ pub async fn verify_handed(
         return Err(MediaError::wrong("the result", "pictures are not handed over"));
     }
     // Sound that is only copied may have had its errors before.
-    if plan.tasks.iter().any(|task| matches!(task, TaskSpec::Audio(_))) {
+    if plan.tasks.iter().any(|task| matches!(task, TaskSpec::Audio(_) | TaskSpec::Sound(_))) {
         decode_sound(tools, out, cancel).await?;
     }
     if plan.kind == MediaKind::Audio {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dmc_protocol::media::{Encoder, MediaKind};
+use dmc_protocol::media::{Encoder, MediaKind, StillTask, TaskSpec};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -16,9 +16,13 @@ use super::run::Tools;
 use super::streams::{Probe, StreamKind};
 use super::timeline::{self, Timeline};
 use super::verify::decode_frames;
+use super::verify_alone;
 use super::verify_sound::decode_png;
+use super::verify_still;
 use super::work::TaskOutput;
 
+/// Pictures of an animation at most.
+const MOVING_FRAMES_MAX: u64 = 1_000_000;
 /// Matroska counts in milliseconds: a timestamp may be off by one.
 const PTS_ERROR_US_MAX: u64 = 1_100;
 
@@ -47,12 +51,19 @@ pub struct Report {
 pub async fn verify_output(
     tools: &Tools,
     plan: &Plan,
-    probe: &Probe,
+    (probe, source): (&Probe, &Path),
     results: &[TaskOutput],
     out: &Path,
     cancel: &CancellationToken,
 ) -> Result<Report, MediaError> {
     let bytes = tokio::fs::metadata(out).await.map_err(|e| MediaError::io("read", out, e))?.len();
+    if let ([TaskSpec::Still(task)], [result]) = (plan.tasks.as_slice(), results) {
+        return verify_still(task, result, out, bytes).await;
+    }
+    if let ([TaskSpec::Sound(task)], [result]) = (plan.tasks.as_slice(), results) {
+        let of = (plan, probe, source);
+        verify_alone::verify(tools, of, (task, result), out, cancel).await?;
+    }
     if plan.kind == MediaKind::Image {
         return verify_picture(tools, plan, results, out, bytes, cancel).await;
     }
@@ -118,6 +129,33 @@ pub(crate) async fn verify_frames(
 
 fn wrong(why: impl Into<String>) -> MediaError {
     MediaError::wrong("the joined file", why)
+}
+
+/// The coded pictures were compared with their source when they came; around them is metadata now.
+async fn verify_still(
+    task: &StillTask,
+    result: &TaskOutput,
+    out: &Path,
+    bytes: u64,
+) -> Result<Report, MediaError> {
+    let (made, part) = (verify_still::read(out).await?, verify_still::read(&result.media).await?);
+    let coded = |file: &[u8]| verify_still::coded(task.encoder, file);
+    if coded(&part).is_none() || coded(&made) != coded(&part) {
+        return Err(wrong("it has other pictures than those that were checked"));
+    }
+    let frames = if task.loops.is_some() {
+        Proof::read(&result.proof, MOVING_FRAMES_MAX).await?.frames.len() as u64
+    } else {
+        1
+    };
+    Ok(Report {
+        frames,
+        max_pts_error_us: 0,
+        pixels_equal: task.is_lossless(),
+        streams: vec![(StreamKind::Video, 1)],
+        duration_us: None,
+        bytes,
+    })
 }
 
 async fn verify_picture(

@@ -7,6 +7,7 @@ use dmc_protocol::media::{AudioTask, Encoder, ImageTask};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::args::exact_samples;
 use super::error::MediaError;
 use super::ffprobe::seconds_to_us;
 use super::proof::Proof;
@@ -53,10 +54,10 @@ pub(crate) async fn samples_hash(
     sample_bits: u8,
     cancel: &CancellationToken,
 ) -> Result<Vec<u8>, MediaError> {
-    let samples = if sample_bits > 16 { "s32" } else { "s16" };
+    let samples = exact_samples(sample_bits);
     let mut args = Args::ffmpeg();
     args.arg("-xerror").input(None, media);
-    args.words(&format!("-map {map} -c:a pcm_{samples}le -f hash -hash md5 pipe:1"));
+    args.words(&format!("-map {map} -c:a {samples} -f hash -hash md5 pipe:1"));
     let mut call = Call::new("decoding the sound", &tools.ffmpeg, args);
     call.wall = WALL;
     Ok(run::capture(call, cancel).await?.stdout)

@@ -7,10 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::alpha;
 use super::args;
+use super::args_single;
 use super::boxes;
 use super::error::MediaError;
 use super::run::{self, Args, Call, Progress, Tools};
 use super::verify;
+use super::verify_still;
 
 /// What a task made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,17 +42,21 @@ pub async fn run_task(
         media: work_dir.join(format!("media.{}", extension(spec))),
         proof: work_dir.join("proof.txt"),
     };
+    let alpha_file = alpha_path(&output);
     // What comes before the first input belongs to it.
     let mut args = alpha::options(tools, spec, input, cancel).await?;
     args.append(arguments(spec, input, &output));
     let mut call = Call::new(step(spec), &tools.ffmpeg, args);
     call.file_bytes_max = bytes_max(spec);
     run::with_progress(call, progress, cancel).await?;
+    if let TaskSpec::Still(task) = spec {
+        verify_still::wrap(task, &output.media, &alpha_file).await?;
+    }
     let marked = match spec.video() {
         Some(video) => boxes::mark(&output.media, &video.settings).await,
         None => Ok(()),
     };
-    match verify::check(tools, spec, &output, look, cancel).await? {
+    match verify::check(tools, spec, &output, (input, work_dir, look), cancel).await? {
         verify::Verdict::Good(checked) => marked.map(|()| (output, checked)),
         // A result without any frame cannot be marked either; its proof says why it is empty.
         verify::Verdict::Unproven(why) => Err(MediaError::Unproven { why }),
@@ -65,7 +71,14 @@ pub(super) fn arguments(spec: &TaskSpec, input: &Path, output: &TaskOutput) -> A
         TaskSpec::Whole(task) => args::whole(task, input, media, proof),
         TaskSpec::Audio(task) => args::audio(task, input, media, proof),
         TaskSpec::Image(task) => args::image(task, input, media, proof),
+        TaskSpec::Still(task) => args_single::still(task, input, media, &alpha_path(output), proof),
+        TaskSpec::Sound(task) => args_single::sound(task, input, media, proof),
     }
+}
+
+/// Where the transparency of a picture is coded, while it is not yet in one file with the colours.
+fn alpha_path(output: &TaskOutput) -> PathBuf {
+    output.media.with_file_name("alpha.obu")
 }
 
 fn extension(spec: &TaskSpec) -> &'static str {
@@ -74,6 +87,8 @@ fn extension(spec: &TaskSpec) -> &'static str {
         TaskSpec::Whole(task) => args::segment_format(task.video.settings.encoder),
         TaskSpec::Audio(task) => args::audio_format(task.encoder),
         TaskSpec::Image(_) => "png",
+        TaskSpec::Still(task) => task.encoder.codec().name(),
+        TaskSpec::Sound(task) => task.encoder.codec().name(),
     }
 }
 
@@ -82,7 +97,8 @@ fn step(spec: &TaskSpec) -> &'static str {
         TaskSpec::Segment(_) => "encoding a segment",
         TaskSpec::Whole(_) => "encoding the film",
         TaskSpec::Audio(_) => "encoding sound",
-        TaskSpec::Image(_) => "converting a picture",
+        TaskSpec::Image(_) | TaskSpec::Still(_) => "converting a picture",
+        TaskSpec::Sound(_) => "encoding sound",
     }
 }
 
@@ -101,6 +117,10 @@ pub(super) fn bytes_max(spec: &TaskSpec) -> u64 {
             samples.saturating_mul(8).saturating_add(u64::from(task.bps)).saturating_add(FLOOR)
         }
         TaskSpec::Image(task) => u64::from(task.width) * u64::from(task.height) * 10 + FLOOR,
+        TaskSpec::Still(_) | TaskSpec::Sound(_) => {
+            // Ten times what a picture has as plain bytes is far above what any encoder makes of it.
+            spec.work_units().saturating_mul(10).saturating_add(FLOOR)
+        }
         TaskSpec::Segment(task) => raw(&task.video).max(FLOOR),
         TaskSpec::Whole(task) => raw(&task.video).max(FLOOR),
     }

@@ -146,8 +146,12 @@ async fn fetch_and_verify(
     if let Some(checked) = known {
         return check_against_others(shared, scene, task, result.proof.id, checked.extradata).await;
     }
+    let desk = shared.directory("work").join(format!("check-{holder}"));
+    let (files, places) = ((media.as_path(), proof.as_path()), (scene.input.as_path(), &*desk));
     let checked =
-        verify::verify_result(&scene.tools, plan, task.index, &media, &proof, &scene.token).await;
+        verify::verify_result(&scene.tools, plan, task.index, files, places, &scene.token);
+    let checked = checked.await;
+    let _ = std::fs::remove_dir_all(&desk); // mostly it was never made
     match checked {
         Ok(verify::Verdict::Good(checked)) => {
             check_against_others(shared, scene, task, result.proof.id, checked.extradata).await

@@ -209,7 +209,8 @@ async fn join_and_verify(
     joining::join(tools, plan, &scene.input, &results, temp, desk, token).await?;
     phase(Phase::Verifying).await;
     let probe = &scene.planned.probe;
-    let mut report = verify::verify_output(tools, plan, probe, &results, temp, token).await?;
+    let mut report =
+        verify::verify_output(tools, plan, (probe, &scene.input), &results, temp, token).await?;
     if plan.preset.copies_pictures() {
         remux::prove(tools, plan, probe, (&scene.input, temp), &mut report, token).await?;
     }

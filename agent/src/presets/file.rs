@@ -6,19 +6,21 @@ use std::str::FromStr;
 
 use dmc_protocol::media::options::{Family, Fps, Tracks};
 use dmc_protocol::media::{
-    AudioPolicy, Codec, Container, Encoder, EncoderSpeed, Preset, PresetOverrides, Quality,
+    AudioPolicy, Codec, Container, Encoder, EncoderSpeed, MediaKind, Preset, PresetOverrides,
+    Quality,
 };
 use toml::Value;
 
 use super::Problem;
 
 /// Every key, in the order in which they are written.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "inherits",
     "description",
     "copy",
     "codec",
     "crf",
+    "quality",
     "target",
     "encoder",
     "encoder_speed",
@@ -98,6 +100,7 @@ fn apply(mut base: Preset, reader: &Reader<'_>) -> Result<Preset, Problem> {
     }
     let overrides = PresetOverrides {
         codec: reader.word("codec")?,
+        quality: reader.number("quality", 100)?.and_then(|n| u8::try_from(n).ok()),
         crf: reader.number("crf", 63)?.and_then(|n| u8::try_from(n).ok()),
         encoder_speed: reader.word::<EncoderSpeed>("encoder_speed")?,
         container: reader.word::<Container>("container")?,
@@ -232,6 +235,10 @@ pub fn write_text(preset: &Preset) -> String {
         let _ = writeln!(text, "{key} = {value}");
     };
     line("description", preset.description.clone().into());
+    if preset.kind() != MediaKind::Video {
+        write_single(preset, &mut line);
+        return text;
+    }
     if options.copy_pictures {
         line("copy", true.into());
     } else {
@@ -279,6 +286,24 @@ pub fn write_text(preset: &Preset) -> String {
         line("subtitles", options.subtitles.to_string().into());
     }
     text
+}
+
+/// A preset of pictures or of sound: what it inherits from says the encoder and the format.
+fn write_single(preset: &Preset, line: &mut impl FnMut(&str, Value)) {
+    let lossless = preset.is_lossless();
+    let like = |of: &Preset| (of.encoder, of.is_lossless()) == (preset.encoder, lossless);
+    if let Some(base) = Preset::all().into_iter().find(like) {
+        line("inherits", base.name.into());
+    }
+    if let Quality::Percent(percent) = preset.quality {
+        line("quality", i64::from(percent).into());
+    }
+    if let Some(height) = preset.max_height {
+        line("max_height", i64::from(height).into());
+    }
+    if let Some(bps) = preset.options.audio_bps {
+        line("audio_bitrate", i64::from(bps).into());
+    }
 }
 
 fn audio(encoder: Encoder) -> &'static str {

@@ -71,5 +71,16 @@ pub(super) fn all() -> Vec<Preset> {
             ..plain("remux", "MKV; pictures and sound copied, nothing encoded", Encoder::Libx264)
         },
         plain("lossless", "FFV1: every frame and pixel exact; large", Encoder::Ffv1),
+        plain("image-webp", "WebP, quality 82; small, opens everywhere", Encoder::Libwebp),
+        Preset {
+            quality: Quality::Lossless,
+            ..plain("image-webp-lossless", "WebP: every pixel exact", Encoder::Libwebp)
+        },
+        plain("image-avif", "AVIF, quality 70; smallest, slow", Encoder::LibaomAv1),
+        plain("image-jxl", "JPEG XL, quality 90; 16 bits too", Encoder::Libjxl),
+        plain("audio-opus", "Opus, 64 kbit/s a channel; smallest", Encoder::Libopus),
+        plain("audio-aac", "AAC in M4A, 96 kbit/s a channel; plays on phones", Encoder::Aac),
+        plain("audio-mp3", "MP3, 96 kbit/s a channel; plays everywhere", Encoder::Libmp3lame),
+        plain("audio-flac", "FLAC: every sample exact", Encoder::Flac),
     ]
 }

@@ -55,11 +55,19 @@ pub enum Codec {
     /// PNG.
     #[serde(alias = "Png")]
     Png,
+    /// MP3.
+    Mp3,
+    /// WebP.
+    Webp,
+    /// AV1 as a picture.
+    Avif,
+    /// JPEG XL.
+    Jxl,
 }
 
 impl Codec {
     /// Every codec.
-    pub const ALL: [Codec; 8] = [
+    pub const ALL: [Codec; 12] = [
         Codec::H264,
         Codec::Hevc,
         Codec::Av1,
@@ -68,6 +76,10 @@ impl Codec {
         Codec::Opus,
         Codec::Flac,
         Codec::Png,
+        Codec::Mp3,
+        Codec::Webp,
+        Codec::Avif,
+        Codec::Jxl,
     ];
 
     /// The name that people write: `hevc`, `h264`, …
@@ -81,6 +93,10 @@ impl Codec {
             Codec::Opus => "opus",
             Codec::Flac => "flac",
             Codec::Png => "png",
+            Codec::Mp3 => "mp3",
+            Codec::Webp => "webp",
+            Codec::Avif => "avif",
+            Codec::Jxl => "jxl",
         }
     }
 
@@ -95,6 +111,10 @@ impl Codec {
             Codec::Opus => Encoder::Libopus,
             Codec::Flac => Encoder::Flac,
             Codec::Png => Encoder::Png,
+            Codec::Mp3 => Encoder::Libmp3lame,
+            Codec::Webp => Encoder::Libwebp,
+            Codec::Avif => Encoder::LibaomAv1,
+            Codec::Jxl => Encoder::Libjxl,
         }
     }
 }
@@ -173,11 +193,23 @@ pub enum Encoder {
     /// HEVC by a V4L2 media chip.
     #[serde(rename = "hevc_v4l2m2m")]
     HevcV4l2,
+    /// MP3 by LAME.
+    Libmp3lame,
+    /// WebP by libwebp, one picture.
+    Libwebp,
+    /// WebP by libwebp, pictures that move.
+    #[serde(rename = "libwebp_anim")]
+    LibwebpAnim,
+    /// AVIF by libaom.
+    #[serde(rename = "libaom-av1")]
+    LibaomAv1,
+    /// JPEG XL by libjxl.
+    Libjxl,
 }
 
 impl Encoder {
     /// Every encoder that dmc knows.
-    pub const ALL: [Encoder; 8] = [
+    pub const ALL: [Encoder; 13] = [
         Encoder::Libx264,
         Encoder::Libx265,
         Encoder::Libsvtav1,
@@ -186,6 +218,11 @@ impl Encoder {
         Encoder::Libopus,
         Encoder::Flac,
         Encoder::Png,
+        Encoder::Libmp3lame,
+        Encoder::Libwebp,
+        Encoder::LibwebpAnim,
+        Encoder::LibaomAv1,
+        Encoder::Libjxl,
     ];
 
     /// Every encoder that needs a graphics card or media chip.
@@ -235,6 +272,11 @@ impl Encoder {
             Encoder::HevcVideoToolbox => "hevc_videotoolbox",
             Encoder::H264V4l2 => "h264_v4l2m2m",
             Encoder::HevcV4l2 => "hevc_v4l2m2m",
+            Encoder::Libmp3lame => "libmp3lame",
+            Encoder::Libwebp => "libwebp",
+            Encoder::LibwebpAnim => "libwebp_anim",
+            Encoder::LibaomAv1 => "libaom-av1",
+            Encoder::Libjxl => "libjxl",
         }
     }
 
@@ -244,8 +286,14 @@ impl Encoder {
             Encoder::Libx264 | Encoder::Libx265 | Encoder::Libsvtav1 | Encoder::Ffv1 => {
                 MediaKind::Video
             }
-            Encoder::Aac | Encoder::Libopus | Encoder::Flac => MediaKind::Audio,
-            Encoder::Png => MediaKind::Image,
+            Encoder::Aac | Encoder::Libopus | Encoder::Flac | Encoder::Libmp3lame => {
+                MediaKind::Audio
+            }
+            Encoder::Png
+            | Encoder::Libwebp
+            | Encoder::LibwebpAnim
+            | Encoder::LibaomAv1
+            | Encoder::Libjxl => MediaKind::Image,
             _ => MediaKind::Video,
         }
     }
@@ -274,6 +322,10 @@ impl Encoder {
             | Encoder::HevcVideoToolbox
             | Encoder::HevcV4l2 => Codec::Hevc,
             Encoder::Av1Nvenc | Encoder::Av1Qsv | Encoder::Av1Vaapi | Encoder::Av1Amf => Codec::Av1,
+            Encoder::Libmp3lame => Codec::Mp3,
+            Encoder::Libwebp | Encoder::LibwebpAnim => Codec::Webp,
+            Encoder::LibaomAv1 => Codec::Avif,
+            Encoder::Libjxl => Codec::Jxl,
         }
     }
 
@@ -367,12 +419,35 @@ pub enum Container {
     /// PNG picture.
     #[serde(alias = "Png")]
     Png,
+    /// Ogg with Opus sound.
+    Opus,
+    /// MP4 with sound alone.
+    M4a,
+    /// MP3 sound.
+    Mp3,
+    /// WebP picture, which may move.
+    Webp,
+    /// AVIF picture.
+    Avif,
+    /// JPEG XL picture.
+    Jxl,
 }
 
 impl Container {
     /// Every container.
-    pub const ALL: [Container; 5] =
-        [Container::Mkv, Container::Mp4, Container::Mka, Container::Flac, Container::Png];
+    pub const ALL: [Container; 11] = [
+        Container::Mkv,
+        Container::Mp4,
+        Container::Mka,
+        Container::Flac,
+        Container::Png,
+        Container::Opus,
+        Container::M4a,
+        Container::Mp3,
+        Container::Webp,
+        Container::Avif,
+        Container::Jxl,
+    ];
 
     /// The usual end of a file name, without the dot.
     pub fn extension(self) -> &'static str {
@@ -382,6 +457,12 @@ impl Container {
             Container::Mka => "mka",
             Container::Flac => "flac",
             Container::Png => "png",
+            Container::Opus => "opus",
+            Container::M4a => "m4a",
+            Container::Mp3 => "mp3",
+            Container::Webp => "webp",
+            Container::Avif => "avif",
+            Container::Jxl => "jxl",
         }
     }
 }

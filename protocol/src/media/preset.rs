@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::options::{Crop, Deinterlace, Family, Fps, Options, Target, Tracks};
 use super::stored::StoredPreset;
-use super::{Codec, Container, Encoder, EncoderSpeed};
+use super::{Codec, Container, Encoder, EncoderSpeed, MediaKind};
 
 /// How good the pictures must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,10 @@ pub enum Quality {
     Crf(u8),
     /// Every pixel of every frame exact.
     Lossless,
+    /// Of a picture: 1 to 100, the larger the better.
+    Percent(u8),
+    /// Of sound: bits per second for each channel.
+    Bitrate(u32),
 }
 
 /// What happens to the sound of a film.
@@ -37,7 +41,7 @@ pub struct Preset {
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// The video encoder.
+    /// The encoder; it says what kind of media the preset makes.
     pub encoder: Encoder,
     /// Its quality.
     pub quality: Quality,
@@ -91,6 +95,9 @@ pub struct PresetOverrides {
     pub family: Option<Family>,
     /// The quality that is to be reached.
     pub target: Option<Target>,
+    /// Another quality of a picture, 1 to 100.
+    #[serde(default)]
+    pub quality: Option<u8>,
 }
 
 /// Settings that cannot work.
@@ -115,9 +122,7 @@ pub enum PresetError {
         encoder: Encoder,
     },
     /// A constant rate factor for an encoder that has none.
-    #[error(
-        "{encoder} keeps every pixel and has no crf; leave --crf out or choose another --codec"
-    )]
+    #[error("{encoder} has no crf; leave --crf out or choose another --codec")]
     NoCrf {
         /// The encoder.
         encoder: Encoder,
@@ -131,7 +136,7 @@ pub enum PresetError {
         wanted: &'static str,
     },
     /// The container cannot hold the codec.
-    #[error("{container} cannot hold {codec}; use --container mkv")]
+    #[error("{container} cannot hold {codec}; {}", next_container(*codec))]
     Container {
         /// As given.
         container: Container,
@@ -162,10 +167,36 @@ pub enum PresetError {
         /// The option.
         option: &'static str,
     },
+    /// A setting of films for what is none.
+    #[error("preset {preset} makes no films: {option} means nothing there; leave it out")]
+    OnlyFilms {
+        /// The preset.
+        preset: String,
+        /// The option.
+        option: &'static str,
+    },
     /// Two ways to say how good the pictures must be.
     #[error("{encoder} has no quality that could be searched; leave --target out")]
     NoTarget {
         /// The encoder.
+        encoder: Encoder,
+    },
+    /// A quality outside of 1 to 100, or one for what has none.
+    #[error("{encoder} takes no quality of {percent}: {why}")]
+    Percent {
+        /// As given.
+        percent: u8,
+        /// Who would have to take it.
+        encoder: Encoder,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
+    /// Sound that is encoded in another way than the preset's encoder.
+    #[error("the preset {name} makes {encoder} sound; leave --audio-codec out")]
+    OtherSound {
+        /// The preset.
+        name: String,
+        /// Its encoder.
         encoder: Encoder,
     },
     /// A height that makes no picture.
@@ -185,7 +216,39 @@ fn default_crf(encoder: Encoder) -> Quality {
         Encoder::Libx264 => Quality::Crf(23),
         Encoder::Libx265 => Quality::Crf(28),
         Encoder::Libsvtav1 => Quality::Crf(35),
+        Encoder::Libwebp | Encoder::LibwebpAnim => Quality::Percent(82),
+        Encoder::LibaomAv1 => Quality::Percent(70),
+        Encoder::Libjxl => Quality::Percent(90),
+        Encoder::Aac | Encoder::Libopus | Encoder::Libmp3lame => {
+            Quality::Bitrate(default_bps(encoder.codec()))
+        }
         _ => Quality::Lossless,
+    }
+}
+
+/// What an encoder of pictures or sound alone makes by itself; films have a choice.
+fn own_container(encoder: Encoder) -> Option<Container> {
+    Some(match encoder {
+        Encoder::Png => Container::Png,
+        Encoder::Libwebp | Encoder::LibwebpAnim => Container::Webp,
+        Encoder::LibaomAv1 => Container::Avif,
+        Encoder::Libjxl => Container::Jxl,
+        Encoder::Libopus => Container::Opus,
+        Encoder::Aac => Container::M4a,
+        Encoder::Libmp3lame => Container::Mp3,
+        Encoder::Flac => Container::Flac,
+        _ => return None,
+    })
+}
+
+/// What a preset does with sound: that of sound alone is encoded.
+fn own_audio(encoder: Encoder, quality: Quality) -> AudioPolicy {
+    match (encoder.kind(), quality) {
+        (MediaKind::Audio, Quality::Bitrate(channel_bps)) => {
+            AudioPolicy::Encode { encoder, channel_bps }
+        }
+        (MediaKind::Audio, _) => AudioPolicy::Encode { encoder, channel_bps: 0 },
+        _ => AudioPolicy::Copy,
     }
 }
 
@@ -203,8 +266,8 @@ impl Preset {
             encoder,
             quality: default_crf(encoder),
             speed: default_speed(encoder),
-            container: Container::Mkv,
-            audio: AudioPolicy::Copy,
+            container: own_container(encoder).unwrap_or(Container::Mkv),
+            audio: own_audio(encoder, default_crf(encoder)),
             max_height: None,
             options: Options::default(),
         }
@@ -225,17 +288,47 @@ impl Preset {
             .ok_or_else(|| PresetError::Unknown { name: name.chars().take(60).collect(), choices })
     }
 
+    /// What it makes.
+    pub fn kind(&self) -> MediaKind {
+        self.encoder.kind()
+    }
+
+    /// The built-in presets that take a source of a kind, for people who chose another one.
+    pub fn fitting(kind: MediaKind) -> String {
+        let fits = |preset: &Preset| preset.kind() == kind || preset.encoder == Encoder::Ffv1;
+        let names: Vec<String> =
+            Preset::all().into_iter().filter(fits).map(|preset| preset.name).collect();
+        names.join(", ")
+    }
+
     /// This preset with what a person wants otherwise.
     pub fn with(&self, overrides: &PresetOverrides) -> Result<Preset, PresetError> {
         let mut preset = self.clone();
         if let Some(codec) = overrides.codec {
             preset.options.copy_pictures = false;
             let encoder = codec.encoder();
+            if encoder.kind() != self.kind() {
+                let wanted = match self.kind() {
+                    MediaKind::Video => "video",
+                    MediaKind::Audio => "sound",
+                    MediaKind::Image => "picture",
+                };
+                return Err(PresetError::WrongKind { codec, wanted });
+            }
             if encoder != preset.encoder {
                 preset.encoder = encoder;
                 preset.quality = default_crf(encoder);
                 preset.speed = default_speed(encoder);
+                // Each codec of pictures and of sound alone has a format of its own.
+                if encoder.kind() != MediaKind::Video {
+                    preset.container = own_container(encoder).unwrap_or(preset.container);
+                    preset.audio = own_audio(encoder, preset.quality);
+                }
             }
+        }
+        if let Some(percent) = overrides.quality {
+            // Of pictures without loss it makes lossy ones; of films the check below says no.
+            preset.quality = Quality::Percent(percent);
         }
         if let Some(crf) = overrides.crf {
             if preset.copies_pictures() {
@@ -261,16 +354,20 @@ impl Preset {
 
     /// Whether the settings go together. Presets from a file or a peer need this call too.
     pub fn check(&self) -> Result<(), PresetError> {
-        use super::MediaKind;
         let codec = self.encoder.codec();
-        if self.encoder.kind() != MediaKind::Video {
-            return Err(PresetError::WrongKind { codec, wanted: "video" });
-        }
         match (self.quality, self.encoder.crf_max()) {
             (Quality::Crf(crf), Some(max)) if crf > max => {
                 return Err(PresetError::CrfRange { crf, max, encoder: self.encoder });
             }
             (Quality::Crf(_), None) => return Err(PresetError::NoCrf { encoder: self.encoder }),
+            (Quality::Percent(percent), _) if !self.takes_percent() => {
+                let why = "leave --quality out, or use --crf for films";
+                return Err(PresetError::Percent { percent, encoder: self.encoder, why });
+            }
+            (Quality::Percent(percent), _) if !(1..=100).contains(&percent) => {
+                let why = "it must be 1 to 100";
+                return Err(PresetError::Percent { percent, encoder: self.encoder, why });
+            }
             _ => {}
         }
         if let AudioPolicy::Encode { encoder, .. } = self.audio
@@ -278,10 +375,16 @@ impl Preset {
         {
             return Err(PresetError::WrongKind { codec: encoder.codec(), wanted: "audio" });
         }
-        let holds = match self.container {
-            Container::Mkv => true,
-            Container::Mp4 => self.encoder != Encoder::Ffv1,
-            Container::Mka | Container::Flac | Container::Png => false,
+        if self.kind() == MediaKind::Audio && self.audio != own_audio(self.encoder, self.quality) {
+            return Err(PresetError::OtherSound { name: self.name.clone(), encoder: self.encoder });
+        }
+        let holds = match (self.kind(), self.container) {
+            (MediaKind::Video, Container::Mkv) => true,
+            (MediaKind::Video, Container::Mp4) => self.encoder != Encoder::Ffv1,
+            (MediaKind::Video, _) => false,
+            (MediaKind::Audio | MediaKind::Image, container) => {
+                own_container(self.encoder) == Some(container)
+            }
         };
         if !holds {
             return Err(PresetError::Container { container: self.container, codec });
@@ -355,6 +458,26 @@ impl Preset {
                 return Err(PresetError::Copied { preset: self.name.clone(), option });
             }
         }
+        if self.kind() != MediaKind::Video {
+            let sound = self.kind() == MediaKind::Audio;
+            let wrong = [
+                (options.max_width.is_some(), "--max-width"),
+                (self.max_height.is_some() && sound, "--max-height"),
+                (options.crop.is_some(), "--crop"),
+                (options.max_fps.is_some(), "--max-fps"),
+                (options.deinterlace.is_some(), "--deinterlace"),
+                (options.tone_map, "--tone-map"),
+                (options.audio_channels.is_some(), "--audio-channels"),
+                (options.audio_bps.is_some() && !sound, "--audio-bitrate"),
+                (options.audio_bps.is_some() && self.is_lossless(), "--audio-bitrate"),
+                (options.audio_tracks != Tracks::All, "--audio-languages"),
+                (options.subtitles != Tracks::All, "--subtitles"),
+                (options.family == Family::Hardware, "--encoder hardware"),
+            ];
+            if let Some((_, option)) = wrong.into_iter().find(|(given, _)| *given) {
+                return Err(PresetError::OnlyFilms { preset: self.name.clone(), option });
+            }
+        }
         if options.target.is_some() && self.encoder.crf_max().is_none() {
             return Err(PresetError::NoTarget { encoder: self.encoder });
         }
@@ -371,9 +494,22 @@ impl Preset {
         if self.copies_pictures() { "remux".to_owned() } else { self.encoder.codec().to_string() }
     }
 
+    fn takes_percent(&self) -> bool {
+        matches!(default_crf(self.encoder), Quality::Percent(_))
+    }
+
     /// Whether the result must equal the source in every pixel.
     pub fn is_lossless(&self) -> bool {
         self.quality == Quality::Lossless
+    }
+}
+
+fn next_container(codec: Codec) -> String {
+    match own_container(codec.encoder()) {
+        Some(own) if codec.encoder().kind() != MediaKind::Video => {
+            format!("it goes into .{own}: choose a preset of that kind")
+        }
+        _ => "use --container mkv".to_owned(),
     }
 }
 
@@ -415,6 +551,19 @@ mod tests {
                 "mp4 cannot hold ffv1",
             ),
             (PresetOverrides { max_height: Some(2), ..none() }, "av1", "--max-height 2"),
+            (PresetOverrides { quality: Some(9), ..none() }, "hevc", "use --crf for films"),
+            (PresetOverrides { quality: Some(0), ..none() }, "image-webp", "it must be 1 to 100"),
+            (PresetOverrides { crf: Some(9), ..none() }, "image-avif", "has no crf"),
+            (
+                PresetOverrides { container: Some(Container::Mkv), ..none() },
+                "image-webp",
+                "it goes into .webp",
+            ),
+            (
+                PresetOverrides { audio_codec: Some(Codec::Aac), ..none() },
+                "audio-opus",
+                "leave --audio-codec out",
+            ),
         ];
         for (overrides, base, part) in cases {
             let error = over(overrides, base).unwrap_err();
@@ -427,5 +576,15 @@ mod tests {
         let over = PresetOverrides { codec: Some(Codec::Av1), ..PresetOverrides::default() };
         let preset = Preset::builtin("hevc").unwrap().with(&over).unwrap();
         assert_eq!((preset.encoder, preset.quality), (Encoder::Libsvtav1, Quality::Crf(35)));
+        let over = PresetOverrides { codec: Some(Codec::Mp3), ..PresetOverrides::default() };
+        let preset = Preset::builtin("audio-opus").unwrap().with(&over).unwrap();
+        assert_eq!((preset.encoder, preset.container), (Encoder::Libmp3lame, Container::Mp3));
+    }
+
+    #[test]
+    fn people_are_told_which_presets_fit() {
+        let fits = Preset::fitting(MediaKind::Image);
+        assert!(fits.contains("lossless") && fits.contains("image-jxl"), "{fits}");
+        assert!(!fits.contains("hevc") && !fits.contains("audio"), "{fits}");
     }
 }

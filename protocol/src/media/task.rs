@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::options::Fps;
 use super::stored::StoredAudio;
-use super::{Encoder, EncoderSpeed, Filter, InputFormat, MediaKind, Quality, Rational, VideoWork};
+use super::{
+    Encoder, EncoderSpeed, Filter, InputFormat, MediaKind, Quality, Rational, SoundTask, StillTask,
+    VideoWork,
+};
 
 /// How many PTS there are and the BLAKE3 hash of them, sorted, as little-endian `i64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +129,10 @@ pub enum TaskSpec {
     Audio(AudioTask),
     /// One still picture.
     Image(ImageTask),
+    /// A picture, or pictures that move, into another picture format than PNG.
+    Still(StillTask),
+    /// Sound alone, into a format that loses something.
+    Sound(SoundTask),
 }
 
 /// What a worker must have fetched before it starts.
@@ -206,7 +213,7 @@ pub struct SpecError {
 }
 
 /// Limits of specs that a peer may send.
-mod limit {
+pub(super) mod limit {
     pub const DIMENSION_MAX: u32 = 16_384;
     pub const PIXELS_MAX: u64 = 134_217_728;
     pub const FRAMES_MAX: u64 = 100_000_000;
@@ -225,7 +232,7 @@ mod limit {
     pub const DURATION_US_MAX: u64 = 31_557_600_000_000_000;
 }
 
-fn check(
+pub(super) fn check(
     ok: bool,
     what: &'static str,
     value: impl fmt::Display,
@@ -250,6 +257,8 @@ impl TaskSpec {
             TaskSpec::Whole(task) => task.video.settings.encoder,
             TaskSpec::Audio(task) => task.encoder,
             TaskSpec::Image(task) => task.encoder,
+            TaskSpec::Still(task) => task.encoder,
+            TaskSpec::Sound(task) => task.encoder,
         }
     }
 
@@ -263,9 +272,13 @@ impl TaskSpec {
             },
             None => WorkClass {
                 encoder: self.encoder(),
-                speed: EncoderSpeed::Medium,
+                speed: match self {
+                    TaskSpec::Still(task) => task.speed,
+                    _ => EncoderSpeed::Medium,
+                },
                 band: match self {
                     TaskSpec::Image(task) => ResolutionBand::of(task.width, task.height),
+                    TaskSpec::Still(task) => ResolutionBand::of(task.width, task.height),
                     _ => ResolutionBand::None,
                 },
             },
@@ -287,6 +300,13 @@ impl TaskSpec {
                     / 1_000
             }
             TaskSpec::Image(task) => pixels(task.width, task.height),
+            TaskSpec::Still(task) => pixels(task.width, task.height),
+            TaskSpec::Sound(task) => {
+                (task.duration_us / 1_000)
+                    .saturating_mul(u64::from(task.sample_rate))
+                    .saturating_mul(u64::from(task.channels))
+                    / 1_000
+            }
         };
         units.max(1)
     }
@@ -298,8 +318,9 @@ impl TaskSpec {
             TaskSpec::Whole(task) => {
                 task.expected.map(|pts| u64::from(pts.count)).or(task.frames_estimate)
             }
-            TaskSpec::Audio(_) => None,
-            TaskSpec::Image(_) => Some(1),
+            TaskSpec::Audio(_) | TaskSpec::Sound(_) => None,
+            TaskSpec::Still(task) if task.loops.is_some() => None,
+            TaskSpec::Image(_) | TaskSpec::Still(_) => Some(1),
         }
     }
 
@@ -322,6 +343,10 @@ impl TaskSpec {
                 if task.bps > 0 { coded.min(raw) } else { raw }
             }
             TaskSpec::Image(_) => self.work_units().saturating_mul(4),
+            TaskSpec::Still(_) => input_bytes.max(self.work_units().saturating_mul(4)),
+            TaskSpec::Sound(task) => {
+                (task.duration_us / 1_000_000 + 1).saturating_mul(u64::from(task.bps)) / 8
+            }
         }
     }
 
@@ -344,7 +369,7 @@ impl TaskSpec {
         match self {
             TaskSpec::Segment(task) => Some(&task.video),
             TaskSpec::Whole(task) => Some(&task.video),
-            TaskSpec::Audio(_) | TaskSpec::Image(_) => None,
+            _ => None,
         }
     }
 
@@ -359,6 +384,11 @@ impl TaskSpec {
             TaskSpec::Whole(_) => "whole film".to_owned(),
             TaskSpec::Audio(task) => format!("audio {} ({})", task.stream, task.encoder),
             TaskSpec::Image(_) => "image".to_owned(),
+            TaskSpec::Still(task) if task.loops.is_some() => {
+                format!("animation ({})", task.encoder)
+            }
+            TaskSpec::Still(task) => format!("image ({})", task.encoder),
+            TaskSpec::Sound(task) => format!("sound ({})", task.encoder),
         }
     }
 
@@ -380,6 +410,8 @@ impl TaskSpec {
                 check_size(task.width, task.height)?;
                 check_filters(&task.exact_filters)
             }
+            TaskSpec::Still(task) => task.validate(),
+            TaskSpec::Sound(task) => task.validate(),
         }
     }
 }
@@ -388,12 +420,12 @@ fn pixels(width: u32, height: u32) -> u64 {
     u64::from(width) * u64::from(height)
 }
 
-fn check_stream(format: &InputFormat, stream: u32) -> Result<(), SpecError> {
+pub(super) fn check_stream(format: &InputFormat, stream: u32) -> Result<(), SpecError> {
     check(format.is_known(), "file format", format, "not a known format")?;
     check(stream <= limit::STREAM_MAX, "stream", stream, "at most 1,000")
 }
 
-fn check_size(width: u32, height: u32) -> Result<(), SpecError> {
+pub(super) fn check_size(width: u32, height: u32) -> Result<(), SpecError> {
     let fits = |side: u32| (1..=limit::DIMENSION_MAX).contains(&side);
     check(fits(width), "width", width, "not within 1–16,384")?;
     check(fits(height), "height", height, "not within 1–16,384")?;
@@ -401,11 +433,13 @@ fn check_size(width: u32, height: u32) -> Result<(), SpecError> {
     check(area <= limit::PIXELS_MAX, "picture area", area, "more than 134,217,728 pixels")
 }
 
-fn check_filters(filters: &[Filter]) -> Result<(), SpecError> {
+pub(super) fn check_filters(filters: &[Filter]) -> Result<(), SpecError> {
     check(filters.len() <= limit::FILTERS_MAX, "filters", filters.len(), "more than 8")?;
     filters.iter().try_for_each(|filter| match filter {
         Filter::Scale { width, height } => check_size(*width, *height),
-        Filter::Format { pix_fmt, .. } | Filter::RgbToYuv { pix_fmt } => {
+        Filter::Format { pix_fmt, .. }
+        | Filter::RgbToYuv { pix_fmt }
+        | Filter::RgbToFullYuv { pix_fmt } => {
             check(pix_fmt.is_known(), "pixel format", pix_fmt, "not a known format")
         }
         Filter::TurnRight
@@ -498,6 +532,9 @@ impl VideoWork {
         if let Quality::Crf(crf) = settings.quality {
             let max = settings.encoder.crf_max();
             check(max.is_some_and(|max| crf <= max), "crf", crf, "outside the encoder's range")?;
+        } else {
+            let exact = settings.quality == Quality::Lossless;
+            check(exact, "quality", format!("{:?}", settings.quality), "not one of video")?;
         }
         let side = |n: u32| (1..=limit::ASPECT_MAX).contains(&n);
         if let Some(Rational { num, den }) = settings.sample_aspect {

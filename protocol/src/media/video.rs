@@ -110,6 +110,11 @@ pub enum Filter {
         /// The format wanted.
         pix_fmt: PixFmt,
     },
+    /// From red, green and blue to full-range BT.601, as JPEG has it.
+    RgbToFullYuv {
+        /// The format wanted.
+        pix_fmt: PixFmt,
+    },
 }
 
 /// Time is divided into slots of one frame of the cap; the first frame that begins in a slot is

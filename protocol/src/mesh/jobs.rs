@@ -78,6 +78,7 @@ impl Lease {
         let Some((frames, media_ms)) = self.farthest else { return 0 };
         let (done, all) = match (spec, spec.frames()) {
             (TaskSpec::Audio(task), _) => (media_ms, task.duration_us / 1_000),
+            (TaskSpec::Sound(task), _) => (media_ms, task.duration_us / 1_000),
             (_, Some(all)) => (frames, all),
             _ => return 0,
         };

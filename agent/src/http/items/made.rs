@@ -139,6 +139,7 @@ async fn make_job(
         overwrite: false,
         replace: false,
         sidecars: false,
+        strip_gps: false,
         segment_seconds: None,
         hand_over: false,
         deliver_to: None,
