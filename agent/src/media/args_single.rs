@@ -88,7 +88,8 @@ fn encoder(args: &mut Args, task: &StillTask) {
             };
         }
         Encoder::LibaomAv1 => {
-            aom(args, (100 - percent) * 63 / 100, task.speed);
+            let crf = u16::from(100 - percent) * 63 / 100;
+            aom(args, u8::try_from(crf).unwrap_or(63), task.speed);
             args.words("-f obu");
         }
         Encoder::Libjxl => {

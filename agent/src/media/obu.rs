@@ -68,8 +68,11 @@ impl Bits<'_> {
     }
 }
 
-/// The OBUs of a stream: type, all bytes, content.
-fn split(mut rest: &[u8]) -> Option<Vec<(u8, &[u8], &[u8])>> {
+/// An OBU: its type and all its bytes.
+type Unit<'a> = (u8, &'a [u8]);
+
+/// The OBUs of a stream.
+fn split(mut rest: &[u8]) -> Option<Vec<Unit<'_>>> {
     let mut found = Vec::new();
     while let Some(&head) = rest.first() {
         let (kind, has_more, has_size) = (head >> 3 & 15, head & 4 != 0, head & 2 != 0);
@@ -87,7 +90,7 @@ fn split(mut rest: &[u8]) -> Option<Vec<(u8, &[u8], &[u8])>> {
             }
         }
         let end = at.checked_add(length)?;
-        found.push((kind, rest.get(..end)?, rest.get(at..end)?));
+        found.push((kind, rest.get(..end)?));
         rest = rest.get(end..)?;
     }
     Some(found)
@@ -95,8 +98,8 @@ fn split(mut rest: &[u8]) -> Option<Vec<(u8, &[u8], &[u8])>> {
 
 /// A stream without its delimiters, as files of pictures have it; `None` when it is no AV1.
 pub(crate) fn undelimited(stream: &[u8]) -> Option<Vec<u8>> {
-    let all = split(stream)?.into_iter().filter(|(kind, ..)| *kind != DELIMITER);
-    Some(all.flat_map(|(_, whole, _)| whole.iter().copied()).collect())
+    let all = split(stream)?.into_iter().filter(|(kind, _)| *kind != DELIMITER);
+    Some(all.flat_map(|(_, whole)| whole.iter().copied()).collect())
 }
 
 /// A stream that begins with a delimiter, as decoders want it.

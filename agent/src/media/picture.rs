@@ -105,7 +105,7 @@ pub(super) fn chunks_of(source: &[u8], strip_gps: bool) -> Vec<Chunk> {
             HANDED_ON.contains(&name)
                 && (again || !known.contains(name))
                 && !(strip_gps && (is_text(name) || matches!(name, b"eXIf")))
-                && !(name == b"iTXt" && !again)
+                && (name != b"iTXt" || again)
         });
         chunks.extend(kept);
     }
