@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn the_greatest_factor_that_reaches_the_score_is_found() {
-        let curves: [(&str, fn(f64) -> f64); 3] = [
+        type Curve = (&'static str, fn(f64) -> f64);
+        let curves: [Curve; 3] = [
             ("straight", |crf| 1.0 - crf * 0.0015),
             ("bent", |crf| 1.0 - (crf / 51.0).powi(3) * 0.2),
             ("steep at the end", |crf| 0.999 - 0.0001 * 1.17_f64.powf(crf)),
