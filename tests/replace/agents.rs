@@ -98,7 +98,7 @@ fn films_are_replaced_and_come_back_byte_for_byte() {
         assert!(done.ok(), "{done}");
         let job = job.unwrap();
         assert_eq!(job.0["undo"]["state"], "kept", "{:#}", job.0);
-        assert_eq!(names_in(&dir), [output.clone()], "nothing else is there");
+        assert_eq!(names_in(&dir), std::slice::from_ref(&output), "nothing else is there");
         assert!(is_film(&output, "h264"), "{}", output.display());
         let result = Whole::read(&output).unwrap();
         assert_eq!(result.beside, original.beside, "the result has all that its source had");
@@ -110,7 +110,7 @@ fn films_are_replaced_and_come_back_byte_for_byte() {
         assert!(done.ok(), "{done}");
         assert_eq!(Whole::read(&source), Some(original), "{}", source.display());
         assert_eq!(fs::metadata(&source).unwrap().ino(), inode, "it is the very same file");
-        assert_eq!(names_in(&dir), [source.clone()], "nothing else is there");
+        assert_eq!(names_in(&dir), std::slice::from_ref(&source), "nothing else is there");
         assert_eq!(bed.job(0, job.id()).0["undo"]["state"], "restored");
         let done = undo(&bed, &[job.id()]);
         assert!(done.code == Some(1) && done.stderr.contains("already"), "{done}");
@@ -252,13 +252,13 @@ fn every_file_of_the_corpus_comes_back() {
         let replaced = done.ok();
         if let Some(job) = job.filter(|_| replaced) {
             let output = PathBuf::from(job.0["output"].as_str().unwrap());
-            assert_eq!(names_in(&dir), [output.clone()], "nothing else is there");
+            assert_eq!(names_in(&dir), std::slice::from_ref(&output), "nothing else is there");
             assert_eq!(Whole::read(&output).unwrap().beside, original.beside);
             let done = undo(&bed, &[job.id()]);
             assert!(done.ok(), "{done}");
         }
         assert_eq!(Whole::read(&source), Some(original), "{}", source.display());
-        assert_eq!(names_in(&dir), [source.clone()], "nothing else is there");
+        assert_eq!(names_in(&dir), std::slice::from_ref(&source), "nothing else is there");
         println!("{}: {}", file.display(), if replaced { "replaced" } else { "refused" });
         fs::remove_file(source).unwrap();
     }
