@@ -305,6 +305,8 @@ fn settled(file: &File, request: &Request, state: State) -> File {
     let (state, stamp) = match now {
         Some(now) if now != file.stamp && !replaced => (State::Settling, now),
         Some(now) => (state, now),
+        // Its disk went away under the job: it is tried again when it is there.
+        None if matches!(state, State::Failed { .. }) => (State::Settling, file.stamp),
         None => (state, file.stamp),
     };
     File { state, stamp, since_ms: now_ms(), ..file.clone() }
