@@ -78,7 +78,7 @@ fn size(film: &Film) -> (u64, u64) {
 }
 
 fn notes(job: &Job) -> String {
-    job.0["notes"].as_array().unwrap().iter().map(|note| format!("{}\n", note)).collect()
+    job.0["notes"].as_array().unwrap().iter().map(|note| format!("{note}\n")).collect()
 }
 
 /// When the frames of the pictures are shown, in seconds.

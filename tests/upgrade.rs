@@ -52,7 +52,7 @@ fn of_each_kind<T>(
 }
 
 /// The name of a value's variant.
-fn variant(debug: String) -> String {
+fn variant(debug: &str) -> String {
     debug.chars().take_while(|c| c.is_alphanumeric()).collect()
 }
 
@@ -64,7 +64,7 @@ fn records() -> Vec<Vec<u8>> {
     of_each_kind(
         values::record(),
         |record| encode(RECORD_SCHEMA, record).unwrap(),
-        |record| variant(format!("{record:?}")),
+        |record| variant(&format!("{record:?}")),
     )
 }
 

@@ -143,6 +143,7 @@ fn request(source: &Path) -> anyhow::Result<Request> {
         status: Status::ToDo,
         past: None,
         priority: Priority::NORMAL,
+        strip_gps: false,
     })
 }
 

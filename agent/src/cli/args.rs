@@ -73,7 +73,7 @@ pub(crate) enum Command {
     /// Run an agent on this machine.
     Agent(AgentArgs),
     /// Convert files, with all agents that are there.
-    Convert(ConvertArgs),
+    Convert(Box<ConvertArgs>),
     /// List and manage jobs.
     Jobs {
         #[command(subcommand)]

@@ -97,7 +97,7 @@ async fn run(cli: Cli) -> anyhow::Result<End> {
     };
     match cli.command {
         Command::Agent(options) => agent::run(&place, options).await,
-        Command::Convert(options) => convert::run(&place, options).await,
+        Command::Convert(options) => convert::run(&place, *options).await,
         Command::Jobs { command } => jobs::run(&Client::connect(&place).await?, command).await,
         Command::Status { id: Some(id) } => jobs::show(&Client::connect(&place).await?, &id).await,
         Command::Status { id: None } => peers::status(&Client::connect(&place).await?).await,

@@ -219,7 +219,8 @@ impl Scan {
         let place = if is_root { tail(dir, dir.as_os_str()) } else { tail_of(dir) };
         let Some(Entry::Dir(before)) = book.entry(self.watch.id, &place)? else { return Ok(true) };
         let moved = before.device != device;
-        if !moved && !(is_root && found.is_empty()) {
+        let emptied = is_root && found.is_empty();
+        if !(moved || emptied) {
             return Ok(true);
         }
         let (mut known, mut there) = (0_u64, false);
@@ -268,7 +269,7 @@ impl Scan {
                 Err(_) => true,
             }) {
                 let (gone, entry) = gone?;
-                self.gone(book, changes, dir, &gone, entry)?;
+                self.gone(book, changes, dir, &gone, &entry)?;
             }
             let before =
                 known.next_if(|entry| entry.as_ref().is_ok_and(|(known, _)| *known == name));
@@ -277,7 +278,7 @@ impl Scan {
         }
         for entry in known {
             let (gone, entry) = entry?;
-            self.gone(book, changes, dir, &gone, entry)?;
+            self.gone(book, changes, dir, &gone, &entry)?;
         }
         Ok(())
     }
@@ -303,7 +304,7 @@ impl Scan {
         let before = match before {
             Some(Entry::File(file)) => Some(file),
             Some(dir_before @ Entry::Dir(_)) => {
-                self.gone(book, changes, dir, name, dir_before)?;
+                self.gone(book, changes, dir, name, &dir_before)?;
                 None
             }
             None => None,
@@ -359,12 +360,12 @@ impl Scan {
         changes: &mut Changes<'_>,
         dir: &Path,
         name: &OsString,
-        entry: Entry,
+        entry: &Entry,
     ) -> Result<(), StoreError> {
         if name.is_empty() {
             return Ok(()); // the folder itself
         }
-        changes.remove(&tail(dir, name), &entry)?;
+        changes.remove(&tail(dir, name), entry)?;
         let mut below = match entry {
             Entry::Dir(_) => vec![dir.join(name)],
             Entry::File(_) => {
