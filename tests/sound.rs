@@ -211,7 +211,11 @@ fn a_book_keeps_its_chapters() {
         let titles: Vec<&str> =
             chapters.iter().filter_map(|chapter| chapter["tags"]["title"].as_str()).collect();
         assert_eq!(titles, ["Eins", "Zwei"], "{preset}");
-        assert_eq!(chapters[1]["start_time"].as_str().unwrap()[..4], *"1.50", "{preset}");
+        let begins: f64 = chapters[1]["start_time"].as_str().unwrap().parse().unwrap();
+        // ffmpeg rounds them up to a second in Ogg, and the job says so.
+        let late = if end == "opus" { 1.0 } else { 0.0 };
+        assert!((1.49..=1.51 + late).contains(&begins), "{preset}: {begins}");
+        assert_eq!(done.stdout.contains("a second late"), end == "opus", "{done}");
         assert_eq!(done.stdout.contains("cannot hold chapters"), end == "mka", "{done}");
     }
 }

@@ -163,7 +163,8 @@ fn every_orientation_stands_upright_once() {
             let name = file.rsplit_once('.').unwrap().0;
             let made = out.join(format!("{name}.{end}"));
             let db = alike(&dir, "upright.png", made.to_str().unwrap());
-            assert!(db > 22.0, "{preset}: {file} is {db} dB from upright");
+            // Turned wrongly it is less than 8 dB.
+            assert!(db > 15.0, "{preset}: {file} is {db} dB from upright");
             // Turned once: the tag says so.
             assert!(holds(&made, &exif(1)), "{preset}: {file} has not the EXIF of an upright one");
             assert!(holds(&made, MAKER));
@@ -207,8 +208,8 @@ fn transparency_stays() {
     ffmpeg(&dir, &["-i", "upright.png", "-vf", alpha, "t.png"]);
     for (preset, end, least) in [
         ("image-webp-lossless", "webp", f64::INFINITY),
-        ("image-webp", "webp", 25.0),
-        ("image-jxl", "jxl", 25.0),
+        ("image-webp", "webp", 20.0),
+        ("image-jxl", "jxl", 20.0),
     ] {
         let words = ["--preset", preset, "--overwrite", "--json"];
         let done = convert(&bed, &dir, &["t.png".to_owned()], &words);

@@ -1,5 +1,6 @@
 //! What this agent does for owners: fetch the input, run ffmpeg, keep the result.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use dmc_protocol::media::TaskSpec;
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, Failure, FailureKind, Progress, TaskResult};
 use dmc_store::{Import, Store, StoreError};
+use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -134,7 +136,12 @@ pub fn run(
     tasks.spawn(async move {
         info!(%task, attempt = ?attempt, "starts {}", spec.label());
         let started = Instant::now();
-        let done = encode(&shared, attempt, owner, &spec, blob, &token).await;
+        let encoding = encode(&shared, attempt, owner, &spec, blob, &token);
+        // A bug must fail the attempt, not leave it without an end.
+        let done = AssertUnwindSafe(encoding).catch_unwind().await.unwrap_or_else(|_| {
+            let why = "dmc itself failed here; its log says where. Please report that";
+            Err(Failure::new(FailureKind::Internal, why))
+        });
         let input = match done {
             // Its discard did not know of the result yet.
             Ok(result) if token.is_cancelled() => {

@@ -237,8 +237,9 @@ async fn an_older_store_gets_its_indexes_once() {
     for number in 0..1_200 {
         let old = Request { phase: Phase::Planning, ..request(number) };
         let body = codec::to_bytes(&old).unwrap();
-        // Version 3 ended before the status, what became of it, and the priority: one byte each.
-        let body = body[..body.len() - 3].to_vec();
+        // Version 3 ended before the status, what became of it, the priority, and whether the place
+        // is removed: one byte each.
+        let body = body[..body.len() - 4].to_vec();
         let value = [3u16.to_le_bytes().to_vec(), body].concat();
         batch.put(Table::Requests, old.id.0.as_bytes(), value);
     }
@@ -289,7 +290,7 @@ async fn what_an_older_version_kept_is_as_urgent_as_usual() {
     let (dir, kv) = (tempfile::tempdir().unwrap(), Kv::memory());
     drop(book(&kv, dir.path()));
     let body = codec::to_bytes(&request(1)).unwrap();
-    let value = [4u16.to_le_bytes().to_vec(), body[..body.len() - 1].to_vec()].concat();
+    let value = [4u16.to_le_bytes().to_vec(), body[..body.len() - 2].to_vec()].concat();
     let mut batch = Batch::new();
     batch.put(Table::Requests, id(1).0.as_bytes(), value);
     batch.put(Table::Queue, &[&[1], id(1).0.as_bytes().as_slice()].concat(), Vec::new());

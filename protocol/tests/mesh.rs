@@ -497,8 +497,9 @@ fn a_stop_returns_what_will_not_end_in_time_and_waits_for_the_rest() {
 }
 
 /// The jobs whose tasks a worker is granted, in their order, while it delivers one after the other;
-/// `outputs` holds the first grant, and then the next.
-fn granted(mesh: &mut Mesh, outputs: &mut Vec<Output>, count: usize) -> Vec<JobId> {
+/// `outputs` holds the first grant, and then the next. It asks for more
+/// in the name of a job that is `open` all the time.
+fn granted(mesh: &mut Mesh, outputs: &mut Vec<Output>, open: JobId, count: usize) -> Vec<JobId> {
     let mut jobs = Vec::new();
     while jobs.len() < count {
         let grant = said(outputs).into_iter().find_map(|message| match message {
@@ -510,7 +511,7 @@ fn granted(mesh: &mut Mesh, outputs: &mut Vec<Output>, count: usize) -> Vec<JobI
         mesh.handle(Time(1), Input::Ids(vec![AttemptId(1_000 + attempt.0)]));
         hear(mesh, Message::Done { attempt, task, result: RESULT });
         *outputs = mesh.handle(Time(2), Input::ResultGood { attempt, task });
-        outputs.extend(hear(mesh, Message::Accept { job: task.job, want: 1 }));
+        outputs.extend(hear(mesh, Message::Accept { job: open, want: 1 }));
     }
     jobs
 }
@@ -528,12 +529,12 @@ fn an_urgent_job_overtakes_a_thousand_others() {
         hear(&mut mesh, Message::Accept { job, want: 0 });
     }
     let mut next = hear(&mut mesh, Message::Accept { job: urgent, want: 1 });
-    assert_eq!(granted(&mut mesh, &mut next, 3), [urgent, urgent, id(1)]);
+    assert_eq!(granted(&mut mesh, &mut next, late, 3), [urgent, urgent, id(1)]);
     // A person thinks better of it while work is at hand.
     mesh.handle(Time(3), Input::SetPriority { job: id(500), priority: i32::MAX });
     mesh.handle(Time(3), Input::SetPriority { job: id(1), priority: i32::MIN });
     // What was granted already stays so.
-    assert_eq!(granted(&mut mesh, &mut next, 4), [id(1), id(500), id(500), id(2)]);
+    assert_eq!(granted(&mut mesh, &mut next, late, 4), [id(1), id(500), id(500), id(2)]);
     let outputs = mesh.handle(Time(4), Input::SetPriority { job: id(2), priority: 9 });
     let saved = outputs.iter().find_map(|output| match output {
         Output::Save(Record::Job(job)) => Some((job.id, job.priority)),

@@ -103,6 +103,10 @@ fn call(words: &[String]) -> Option<Vec<String>> {
 
 /// Whether the command line takes these words.
 fn check(place: Place, words: &[String]) -> Result<(), String> {
+    // What only dmc itself calls is no command for people.
+    if words.get(1).is_some_and(|word| word.starts_with("__")) {
+        return Ok(());
+    }
     let Err(error) = Cli::try_parse_from(words) else { return Ok(()) };
     let stands_for = |word: &String| word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     match error.kind() {
@@ -145,7 +149,11 @@ fn every_command_of_the_documents_is_one() {
 #[test]
 fn every_make_and_every_script_of_the_documents_is_there() {
     let makefile = std::fs::read_to_string(repo().join("Makefile")).unwrap();
-    let is_target = |name: &str| makefile.lines().any(|line| line.starts_with(&format!("{name}:")));
+    let is_target = |name: &str| {
+        let targets =
+            makefile.lines().filter_map(|line| line.split_once(':').map(|(left, _)| left));
+        targets.flat_map(str::split_whitespace).any(|target| target == name)
+    };
     let mut seen = 0;
     for (path, text) in documents() {
         for (_, words) in commands(&text) {

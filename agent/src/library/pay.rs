@@ -15,9 +15,11 @@ pub fn saved_percent(before: u64, after: u64) -> f64 {
 /// Why a finished result is thrown away, when it is.
 pub fn unwanted(before: u64, after: u64, least_percent: u8) -> Option<String> {
     let saved = saved_percent(before, after);
+    let kept =
+        u128::from(after) * 100 <= u128::from(before) * u128::from(100 - least_percent.min(100));
     let wanted = format!("min_savings_percent wants {least_percent} %");
     match saved {
-        saved if saved >= f64::from(least_percent) => None,
+        _ if kept && before > 0 => None,
         saved if saved < 0.0 => {
             Some(format!("the result would be {:.1} % larger, and {wanted}", -saved))
         }

@@ -95,7 +95,7 @@ async fn look(
     // ffmpeg turns the pictures upright by itself.
     args.input(Some(&probe.format), path);
     args.words(&format!("-map 0:{} -frames:v {FRAMES}", pictures.index));
-    args.words("-vf cropdetect=limit=24:round=2:reset=0:skip=0 -f null -");
+    args.words("-vf cropdetect=limit=0.094:round=2:reset=0:skip=0 -f null -");
     let mut call = Call::new("looking for black borders", &tools.ffmpeg, args);
     call.wall = WALL;
     let said = run::with_progress(call, |_| {}, &CancellationToken::new()).await?;

@@ -89,6 +89,41 @@ pub(super) fn loops(file: &[u8]) -> u16 {
     }
 }
 
+/// Whether a GIF or PNG file has one picture only. What is broken counts as more.
+pub(super) fn is_one(file: &[u8]) -> bool {
+    if file.starts_with(PNG_MAGIC) {
+        let chunks = png_chunks(file);
+        let moves = chunks.iter().find(|(name, _)| name == b"acTL");
+        return moves.is_none_or(|(_, data)| data.get(..4) == Some(&[0, 0, 0, 1]));
+    }
+    gif_pictures(file) == Some(1)
+}
+
+/// The pictures of a GIF file, at most two.
+/// Source: GIF89a specification, W3C, <https://www.w3.org/Graphics/GIF/spec-gif89a.txt>.
+fn gif_pictures(file: &[u8]) -> Option<usize> {
+    let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+    let mut at = 13 + table(*file.get(10)?);
+    let mut count = 0;
+    while count < 2 {
+        at = match *file.get(at)? {
+            0x3b => return Some(count),
+            0x21 => at + 2,
+            0x2c => {
+                count += 1;
+                // Its place and size, its colours, and the width of its codes.
+                at + 10 + table(*file.get(at + 9)?) + 1
+            }
+            _ => return None,
+        };
+        while let length @ 1.. = *file.get(at)? {
+            at += 1 + usize::from(length);
+        }
+        at += 1;
+    }
+    Some(count)
+}
+
 pub(super) fn chunks_of(source: &[u8], strip_gps: bool) -> Vec<Chunk> {
     let mut metadata = Metadata::of(source);
     metadata.set_upright();

@@ -439,7 +439,7 @@ async fn still_facts(path: &Path, probe: &mut Probe) -> Result<(), MediaError> {
         pictures.orientation = Orientation::from_exif(metadata.orientation());
     }
     probe.still = StillFacts {
-        loops: if moves { Some(picture::loops(&file)) } else { None },
+        loops: (moves && !picture::is_one(&file)).then(|| picture::loops(&file)),
         has_texts: metadata.has_texts,
         is_grey_profile: metadata.profile_space() == Some(*b"GRAY"),
     };

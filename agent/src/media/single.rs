@@ -320,6 +320,12 @@ pub(super) fn sound(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> 
         keep::tie_one(&mut streams, main.index);
         vec![TaskSpec::Sound(task)]
     };
+    if container == Container::Opus && probe.chapters > 0 {
+        // FFmpeg's vorbiscomment.c rounds the seconds and then adds the milliseconds.
+        notes.push(
+            "its chapters may begin a second late: ffmpeg rounds their times in Ogg".to_owned(),
+        );
+    }
     if container == Container::M4a {
         say_lost_tags(probe, main, &mut notes);
     }

@@ -209,7 +209,9 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
 fn nearest(word: &str) -> Option<&'static str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     let ranked = KEYS.iter().map(|key| (distance(&word, key), *key));
-    ranked.min().filter(|(far, key)| *far <= 2.max(key.len() / 3)).map(|(_, key)| key)
+    let near = ranked.min().filter(|(far, key)| *far <= 2.max(key.len() / 3)).map(|(_, key)| key);
+    // `bitrate` is a part of `audio_bitrate`.
+    near.or_else(|| KEYS.into_iter().find(|key| word.len() > 3 && key.contains(&word)))
 }
 
 /// Letters to change, add or remove.

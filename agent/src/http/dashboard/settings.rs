@@ -151,7 +151,7 @@ mod tests {
         let shown: Vec<&str> =
             GROUPS.iter().flat_map(|group| group.keys).map(|(key, _)| *key).collect();
         // Those without a value are in no table.
-        let unset = ["api", "api_certificate", "api_key", "inbox", "undo_dir"];
+        let unset = ["api", "api_certificate", "api_key", "inbox", "undo_dir", "presets"];
         for key in table.keys().map(String::as_str).filter(|key| *key != "mesh").chain(unset) {
             assert_eq!(shown.iter().filter(|known| **known == key).count(), 1, "{key}");
         }
