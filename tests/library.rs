@@ -463,7 +463,15 @@ fn a_mirror_has_the_same_names_and_overwrites_nothing() {
     fs::write(mirror.join("theirs.mkv"), "somebody's own").unwrap();
     add(&bed, &dir, &["--mirror", mirror.to_str().unwrap()]);
     let quiet = until_quiet(&bed);
-    assert_eq!((count(&quiet, "done"), count(&quiet, "skipped")), (4, 1), "{quiet:#}");
+    let told = || {
+        let all = ["a/b c/-d \u{1f3ac}.mp4", "same.mp4", "same.mkv", "theirs.mkv"]
+            .map(|name| dir.join(name));
+        let all = all.iter().chain([&odd]);
+        let told =
+            all.map(|file| run(bed.dmc(0).args(["watch", "explain"]).arg(file), LIMIT).stdout);
+        told.collect::<String>()
+    };
+    assert_eq!((count(&quiet, "done"), count(&quiet, "skipped")), (4, 1), "{quiet:#}\n{}", told());
     assert_eq!(names(&mirror.join("a/b c")), ["-d \u{1f3ac}.mkv"]);
     assert!(mirror.join("e").join(odd.file_name().unwrap()).exists());
     let both = names(&mirror);

@@ -76,6 +76,7 @@ fn write(name: &str, version: u16, all: &[Vec<u8>]) {
         file.extend(u16::try_from(bytes.len()).unwrap().to_le_bytes());
         file.extend(bytes);
     }
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, file).unwrap();
 }
 

@@ -377,8 +377,12 @@ impl Tender {
         let seats = (0..GIVEN).take_while(|_| library.seats.take(id)).count();
         let mut next = library.book.first(id, State::WAITING, None, seats)?;
         // Of the same content, one after the other: the second one is done then.
-        let mut contents = BTreeSet::new();
-        next.retain(|listed| contents.insert(listed.file.content));
+        // Of the same name but for its ending, too: the second one finds the first one's result taken.
+        let (mut contents, mut names) = (BTreeSet::new(), BTreeSet::new());
+        next.retain(|listed| {
+            let name = listed.file.path.with_extension("");
+            contents.insert(listed.file.content) && names.insert(name)
+        });
         let tried = next.len();
         let gives: Vec<BoxFuture<'static, _>> = next
             .into_iter()

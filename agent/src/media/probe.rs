@@ -438,8 +438,12 @@ async fn still_facts(path: &Path, probe: &mut Probe) -> Result<(), MediaError> {
     if let Some(pictures) = probe.pictures.as_mut().filter(|_| is_still) {
         pictures.orientation = Orientation::from_exif(metadata.orientation());
     }
+    let moves = moves && !picture::is_one(&file);
+    if !(moves || is_still) {
+        probe.kind = MediaKind::Image;
+    }
     probe.still = StillFacts {
-        loops: (moves && !picture::is_one(&file)).then(|| picture::loops(&file)),
+        loops: moves.then(|| picture::loops(&file)),
         has_texts: metadata.has_texts,
         is_grey_profile: metadata.profile_space() == Some(*b"GRAY"),
     };

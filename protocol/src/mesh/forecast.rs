@@ -105,12 +105,13 @@ fn horizon(seats: &[Seat], left: u64, units: u64) -> Option<u64> {
 }
 
 /// Picks the worker for one ready task of this size, or nobody for now. `left`: tasks of its kind
-/// that nobody has been given yet, this one included.
+/// that nobody has been given yet, this one included. `overtakes`: less urgent work would take the next
+/// free slot.
 ///
 /// A grant beyond a worker's slots lets the next input travel while the current one encodes, but
 /// it also ties the task to that worker. So there are grants ahead only while more tasks are left
 /// than all slots could start by themselves: the last ones go to whoever is free first.
-pub(super) fn choose(seats: &[Seat], left: u64, units: u64) -> Option<AgentId> {
+pub(super) fn choose(seats: &[Seat], left: u64, units: u64, overtakes: bool) -> Option<AgentId> {
     let open = || seats.iter().filter(|seat| seat.leases < seat.want && seat.credit > 0);
     open().next()?;
     let by_ms = horizon(seats, left, units).unwrap_or(u64::MAX);
@@ -120,7 +121,7 @@ pub(super) fn choose(seats: &[Seat], left: u64, units: u64) -> Option<AgentId> {
         return Some(best.worker);
     }
     let slots: u64 = seats.iter().map(|seat| u64::from(seat.slots)).sum();
-    let ahead = open().filter(|seat| !seat.idle() && left > slots).filter(in_time);
+    let ahead = open().filter(|seat| !seat.idle() && (overtakes || left > slots)).filter(in_time);
     let best = ahead.min_by_key(|seat| (seat.leases / seat.slots.max(1), seat.finish_ms(units)))?;
     Some(best.worker)
 }
@@ -217,45 +218,54 @@ mod tests {
     #[test]
     fn idle_slots_come_first_and_the_tail_is_not_queued() {
         let (full, idle) = (busy(1, 1, 500), seat(2));
-        assert_eq!(choose(&[full, idle], 5, UNITS), Some(idle.worker));
-        assert_eq!(choose(&[full], 5, UNITS), Some(full.worker), "one grant ahead");
-        assert_eq!(choose(&[full, busy(2, 1, 500)], 2, UNITS), None, "the tail waits for a slot");
-        assert_eq!(choose(&[busy(1, 2, 900)], 5, UNITS), None, "never more than it wants");
-        assert_eq!(choose(&[], 5, UNITS), None);
+        assert_eq!(choose(&[full, idle], 5, UNITS, false), Some(idle.worker));
+        assert_eq!(choose(&[full], 5, UNITS, false), Some(full.worker), "one grant ahead");
+        assert_eq!(
+            choose(&[full, busy(2, 1, 500)], 2, UNITS, false),
+            None,
+            "the tail waits for a slot"
+        );
+        assert!(choose(&[full, busy(2, 1, 500)], 2, UNITS, true).is_some(), "nothing else gets it");
+        assert_eq!(choose(&[busy(1, 2, 900)], 5, UNITS, false), None, "never more than it wants");
+        assert_eq!(choose(&[], 5, UNITS, false), None);
     }
 
     #[test]
     fn a_slow_worker_gets_nothing_that_it_would_hold_up() {
         let fast = busy(1, 1, 100);
         let slow = Seat { rate: UNITS / 10, ..seat(2) };
-        assert_eq!(choose(&[fast, slow], 3, UNITS), Some(fast.worker), "ahead");
-        assert_eq!(choose(&[fast, slow], 2, UNITS), None, "the fast one does both in 2.1 s");
-        assert_eq!(choose(&[fast, slow], 30, UNITS), Some(slow.worker), "it can be done meanwhile");
+        assert_eq!(choose(&[fast, slow], 3, UNITS, false), Some(fast.worker), "ahead");
+        assert_eq!(choose(&[fast, slow], 2, UNITS, false), None, "the fast one does both in 2.1 s");
+        assert_eq!(
+            choose(&[fast, slow], 30, UNITS, false),
+            Some(slow.worker),
+            "it can be done meanwhile"
+        );
     }
 
     #[test]
     fn a_claim_that_nothing_proves_holds_back_no_more_than_its_credit() {
         let boast = Seat { rate: u64::MAX, leases: 1, want: 9, credit: 3, ..seat(1) };
         let honest = seat(2);
-        assert_eq!(choose(&[boast, honest], 4, UNITS), Some(honest.worker));
+        assert_eq!(choose(&[boast, honest], 4, UNITS, false), Some(honest.worker));
         let stuck = Seat { busy_ms: 60_000, ..boast };
-        assert_eq!(choose(&[stuck, honest], 2, UNITS), Some(honest.worker));
+        assert_eq!(choose(&[stuck, honest], 2, UNITS, false), Some(honest.worker));
     }
 
     #[test]
     fn a_long_way_and_broken_promises_count() {
         let far = Seat { travel_ms: 5_000, ..seat(1) };
-        assert_eq!(choose(&[far, seat(2)], 1, UNITS), Some(AgentId([2; 32])));
+        assert_eq!(choose(&[far, seat(2)], 1, UNITS, false), Some(AgentId([2; 32])));
         let doubtful = Seat { doubt: 3, ..seat(1) };
-        assert_eq!(choose(&[doubtful, seat(2)], 1, UNITS), Some(AgentId([2; 32])));
+        assert_eq!(choose(&[doubtful, seat(2)], 1, UNITS, false), Some(AgentId([2; 32])));
     }
 
     #[test]
     fn work_that_a_person_wants_done_elsewhere_is_done_there_while_anybody_is_idle() {
         let reluctant = Seat { reluctant: true, ..seat(1) };
         let slower = Seat { rate: UNITS * 2 / 3, ..seat(2) };
-        assert_eq!(choose(&[reluctant, slower], 9, UNITS), Some(slower.worker));
-        assert_eq!(choose(&[reluctant, busy(2, 1, 500)], 9, UNITS), Some(reluctant.worker));
+        assert_eq!(choose(&[reluctant, slower], 9, UNITS, false), Some(slower.worker));
+        assert_eq!(choose(&[reluctant, busy(2, 1, 500)], 9, UNITS, false), Some(reluctant.worker));
     }
 
     #[test]

@@ -131,6 +131,11 @@ impl Mesh {
         let mut ready: Vec<&Task> =
             job.tasks.iter().filter(|task| state(task) == TaskState::Ready).collect();
         ready.sort_by_key(|task| (task.record.spec.input() == TaskInput::Piece, task.record.id));
+        // Less urgent jobs would take the seat that this one waits for: it lines up behind what runs.
+        let overtakes = self
+            .jobs
+            .iter()
+            .any(|other| other.is_active() && other.record.priority < job.record.priority);
         let mut waited_for = BTreeSet::new();
         ready.into_iter().find_map(|task| {
             // Nobody takes the one: nobody takes another of its kind.
@@ -141,7 +146,7 @@ impl Mesh {
             }
             let (tasks, units) = left.get(&class).copied().unwrap_or((1, 1));
             let seats = self.seats(now, job, task, load);
-            let chosen = choose(&seats, tasks, (units / tasks.max(1)).max(1));
+            let chosen = choose(&seats, tasks, (units / tasks.max(1)).max(1), overtakes);
             if chosen.is_none() && task.record.failures.is_empty() {
                 waited_for.insert(kind);
             }
