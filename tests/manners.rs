@@ -13,7 +13,7 @@ use crate::support::bed::{Bed, Meeting};
 use crate::support::process::{Running, run};
 use crate::support::zoo;
 
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(400);
 
 /// Adds a job that nobody waits for; its id.
 fn add(bed: &Bed, film: &str, out: &str, words: &[&str]) -> String {
