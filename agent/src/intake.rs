@@ -3,7 +3,7 @@
 mod place;
 mod settle;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dmc_protocol::handover::is_relative_path;
@@ -81,6 +81,28 @@ pub struct Wish {
     /// Which of the agent's jobs go first: `low`, `normal`, `high`, or a number from -100 to 100.
     #[serde(default)]
     pub priority: Priority,
+}
+
+impl Wish {
+    /// A file with a preset as it is, beside its source; all else is what nobody asked for.
+    pub fn plain(input: PathBuf, preset: String) -> Wish {
+        Wish {
+            input: AnyPath(input),
+            output: None,
+            output_dir: None,
+            preset,
+            overrides: PresetOverrides::default(),
+            overwrite: false,
+            replace: false,
+            sidecars: false,
+            strip_gps: false,
+            segment_seconds: None,
+            hand_over: false,
+            deliver_to: None,
+            deliver_as: None,
+            priority: Priority::NORMAL,
+        }
+    }
 }
 
 /// Why a request is refused; nothing was begun.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dmc_protocol::id::{BlobId, JobId};
-use dmc_protocol::media::{PresetOverrides, TaskSpec};
+use dmc_protocol::media::TaskSpec;
 use dmc_protocol::mesh::Mesh;
 use dmc_store::StoreError;
 use tracing::{debug, info, warn};
@@ -155,20 +155,10 @@ async fn wish(
         Delivery::Alongside | Delivery::Replace => None,
     };
     Ok(Wish {
-        input: AnyPath(path),
         output: output.map(AnyPath),
-        output_dir: None,
-        preset: preset.to_owned(),
-        overrides: PresetOverrides::default(),
-        overwrite: false,
         replace: terms.watch.delivery == Delivery::Replace,
-        sidecars: false,
-        strip_gps: false,
-        segment_seconds: None,
-        hand_over: false,
-        deliver_to: None,
-        deliver_as: None,
         priority: priority(terms),
+        ..Wish::plain(path, preset.to_owned())
     })
 }
 

@@ -9,7 +9,6 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use dmc_protocol::id::JobId;
-use dmc_protocol::media::PresetOverrides;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -21,7 +20,6 @@ use super::{CHANGED, Frame, HX_TRIGGER, View, changed, part, region, words};
 use crate::http::page::Page;
 use crate::intake::Wish;
 use crate::jobs::{Priority, Status};
-use crate::paths::AnyPath;
 use crate::presets;
 use crate::runtime::Shared;
 
@@ -358,22 +356,7 @@ async fn add(State(shared): Agent, Form(new): Form<NewJob>) -> Result<Response, 
         let why = "write the whole path of the file on this agent, as in /films/film.mkv";
         return Err(Problem::usage(why));
     }
-    let wish = Wish {
-        input: AnyPath(input),
-        output: None,
-        output_dir: None,
-        preset: new.preset,
-        overrides: PresetOverrides::default(),
-        overwrite: false,
-        replace: false,
-        sidecars: false,
-        strip_gps: false,
-        segment_seconds: None,
-        hand_over: false,
-        deliver_to: None,
-        deliver_as: None,
-        priority: new.priority,
-    };
+    let wish = Wish { priority: new.priority, ..Wish::plain(input, new.preset) };
     let (_, Json(job)) = api::add_job(State(shared), Json(wish)).await?;
     let mut headers = HeaderMap::new();
     headers.insert(HX_TRIGGER, axum::http::HeaderValue::from_static(CHANGED));

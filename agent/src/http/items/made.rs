@@ -131,20 +131,10 @@ async fn make_job(
     output_dir: Option<PathBuf>,
 ) -> Result<(), Problem> {
     let wish = Wish {
-        input: AnyPath(input),
-        output: None,
         output_dir: output_dir.map(AnyPath),
-        preset: wish.conversion_type.clone(),
         overrides: wish.overrides.clone(),
-        overwrite: false,
-        replace: false,
-        sidecars: false,
-        strip_gps: false,
-        segment_seconds: None,
-        hand_over: false,
-        deliver_to: None,
-        deliver_as: None,
         priority: wish.priority,
+        ..Wish::plain(input, wish.conversion_type.clone())
     };
     Ok(intake::accept_as(shared, id, wish).await?)
 }
