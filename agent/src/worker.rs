@@ -23,7 +23,7 @@ use crate::room::{self, Disk};
 use crate::runtime::Shared;
 
 /// How often a worker says that it gets on while there is no other progress to tell.
-const STILL_AT_IT: Duration = Duration::from_secs(20);
+const STILL_AT_IT: Duration = Duration::from_secs(5);
 /// Free disk is told again when it changed by more than this part of itself.
 const FREE_DISK_STEP: u64 = 20;
 
