@@ -8,6 +8,7 @@ mod convert;
 mod docs_tests;
 mod doctor;
 mod download;
+mod examples;
 mod fetch;
 mod forecast;
 mod jobs;
@@ -30,7 +31,7 @@ mod watch;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command, ConfigCommand};
 use client::Client;
@@ -52,7 +53,8 @@ pub(crate) enum End {
 pub(crate) struct Usage(pub String);
 
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = examples::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = cli.json;
     log::start(&cli);
     let runtime = match tokio::runtime::Runtime::new() {
