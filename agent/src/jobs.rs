@@ -29,6 +29,7 @@ pub use book::{Ended, JobBook, Lane, forget};
 use past::Past;
 pub use priority::{NoPriority, Priority};
 
+/// Notes that are kept of one job.
 const NOTES_MAX: usize = 50;
 
 /// Size, times and inode: the cheap sign that a source may have changed. The time of the last

@@ -41,7 +41,9 @@ const COMMIT_BYTES: usize = BATCH_BYTES_MAX / 2;
 const UPTIME_STEP_S: u64 = 60;
 /// How often the door is looked at.
 const DOOR_TICK: Duration = Duration::from_secs(2);
+/// How often the core hears of the time.
 const TICK: Duration = Duration::from_secs(1);
+/// How often unused blobs are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(120);
 
 /// A question that is answered from the core's state.

@@ -11,10 +11,12 @@ use super::admission::Gate;
 use super::doorstep::Doorstep;
 use super::{NetError, admission};
 
+/// A connection without streams is closed after this.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pings find dead connections that have a living one beside them; the rest is found sooner by the
 /// silence on the control stream.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A connection on which a ping is not answered for so long is dead, unless its peer is heard.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that is not made within this time is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -21,14 +21,19 @@ use crate::paths::AnyPath;
 #[derive(Default)]
 pub(super) struct Core {
     pub(super) state: Option<JobState>,
+    /// 0 to 1, by work units.
     pub(super) progress: f64,
     pub(super) frames: u64,
     pub(super) frames_total: u64,
+    /// Frames a second over all agents.
     pub(super) fps: f64,
+    /// Bytes of what is encoded so far.
     pub(super) bytes: u64,
     pub(super) workers: Vec<WorkerView>,
+    /// What it waits for.
     pub(super) waiting: Option<String>,
     pub(super) tasks: Vec<TaskView>,
+    /// Tasks that are committed, and all of them.
     pub(super) done: usize,
     pub(super) total: usize,
     pub(super) handed: Option<HandedView>,
