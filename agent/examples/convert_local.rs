@@ -4,8 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
+use dmc_agent::media::index::Index;
 use dmc_agent::media::plan::{Demotion, Plan, PlanHints};
 use dmc_agent::media::run::{TaskOutput, Tools, run_task};
+use dmc_agent::media::streams::Probe;
 use dmc_agent::media::verify::{self, Look, Verdict};
 use dmc_agent::media::{MediaError, cut, index, join, plan, probe, publish};
 use dmc_protocol::media::{Container, Feed, Preset, PresetOverrides, TaskInput, TaskSpec};
@@ -54,34 +56,8 @@ async fn convert(
     let mut plan = plan::plan(&probed, &packets, preset, &hints)
         .map_err(|error| plan::with_path(error, file))?;
     let work = tempfile::tempdir().map_err(|error| MediaError::io("write", out_dir, error))?;
-    let mut ways = Vec::new();
-    let results = 'plan: loop {
-        let mut results: Vec<TaskOutput> = Vec::new();
-        let mut task = 0;
-        ways.clear();
-        while (task as usize) < plan.tasks.len() {
-            match run_one(tools, file, &plan, task, work.path(), results.last(), &cancel).await? {
-                Ok(output) => {
-                    ways.push(way(&plan.tasks[task as usize]));
-                    results.push(output);
-                    task += 1;
-                }
-                Err(why) => match plan::demote(&probed, &packets, preset, &plan, task) {
-                    Demotion::Retry(replacement) => {
-                        println!("     lower: {why}");
-                        plan.replace(task, replacement);
-                    }
-                    Demotion::WholeFile(lower) => {
-                        println!("     whole: {why}");
-                        plan = *lower;
-                        continue 'plan;
-                    }
-                    Demotion::GiveUp => return Err(MediaError::Unproven { why }),
-                },
-            }
-        }
-        break results;
-    };
+    let parts = (&probed, &packets);
+    let (results, ways) = run_all(tools, file, &mut plan, parts, work.path(), &cancel).await?;
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.{}", preset.name, plan.join.container.extension()));
     let dest = out_dir.join(name);
@@ -102,6 +78,44 @@ async fn convert(
         report.max_pts_error_us,
         report.pixels_equal
     ))
+}
+
+/// Runs all tasks, one after the other, each as far down the ladder as it must; the results, and the
+/// ways by which they were made.
+async fn run_all(
+    tools: &Tools,
+    file: &Path,
+    plan: &mut Plan,
+    (probed, packets): (&Probe, &Index),
+    work: &Path,
+    cancel: &CancellationToken,
+) -> Result<(Vec<TaskOutput>, Vec<&'static str>), MediaError> {
+    'plan: loop {
+        let (mut results, mut ways): (Vec<TaskOutput>, _) = (Vec::new(), Vec::new());
+        let mut task = 0;
+        while (task as usize) < plan.tasks.len() {
+            match run_one(tools, file, plan, task, work, results.last(), cancel).await? {
+                Ok(output) => {
+                    ways.push(way(&plan.tasks[task as usize]));
+                    results.push(output);
+                    task += 1;
+                }
+                Err(why) => match plan::demote(probed, packets, &plan.preset, plan, task) {
+                    Demotion::Retry(replacement) => {
+                        println!("     lower: {why}");
+                        plan.replace(task, replacement);
+                    }
+                    Demotion::WholeFile(lower) => {
+                        println!("     whole: {why}");
+                        *plan = *lower;
+                        continue 'plan;
+                    }
+                    Demotion::GiveUp => return Err(MediaError::Unproven { why }),
+                },
+            }
+        }
+        return Ok((results, ways));
+    }
 }
 
 fn way(spec: &TaskSpec) -> &'static str {

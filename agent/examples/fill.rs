@@ -9,11 +9,8 @@ use std::time::Instant;
 
 use dmc_agent::http::views::{AttemptView, TaskView};
 use dmc_agent::jobs::past::{Past, PastWorker};
-use dmc_agent::jobs::{
-    Ended, JobBook, Lane, Phase, Priority, Proof, Request, Stamp, Status, now_ms,
-};
+use dmc_agent::jobs::{Ended, JobBook, Lane, Proof, Request, Stamp, Status};
 use dmc_agent::media::plan::Rung;
-use dmc_agent::paths::AnyPath;
 use dmc_agent::room::Room;
 use dmc_protocol::id::{AgentId, AttemptId, JobId};
 use dmc_protocol::media::Preset;
@@ -115,20 +112,9 @@ async fn end(count: usize, book: &Arc<JobBook>) -> anyhow::Result<()> {
 }
 
 fn request(source: &Path) -> anyhow::Result<Request> {
+    let output = source.with_extension("hevc.mkv");
+    let preset = Preset::builtin("hevc")?;
     Ok(Request {
-        id: JobId(Uuid::nil()),
-        input: AnyPath(source.to_owned()),
-        output: AnyPath(source.with_extension("hevc.mkv")),
-        preset: Preset::builtin("hevc")?,
-        overwrite: false,
-        segment_s: None,
-        stamp: Stamp::of(source)?,
-        created_ms: now_ms(),
-        updated_ms: now_ms(),
-        phase: Phase::Waiting,
-        cancelled: false,
-        errors: Vec::new(),
-        notes: Vec::new(),
         rung: Some(Rung::Pieces),
         publishing: Some((1, 2)),
         proof: Some(Proof {
@@ -138,12 +124,7 @@ fn request(source: &Path) -> anyhow::Result<Request> {
             streams: vec!["1 video".to_owned(), "1 audio".to_owned()],
             bytes: 1 << 20,
         }),
-        hand_over: None,
-        custody: None,
-        status: Status::ToDo,
-        past: None,
-        priority: Priority::NORMAL,
-        strip_gps: false,
+        ..Request::new(JobId(Uuid::nil()), source.to_owned(), output, preset, Stamp::of(source)?)
     })
 }
 

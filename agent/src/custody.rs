@@ -13,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::intake;
-use crate::jobs::{Custody, Phase, Priority, Request, Stamp, Status, now_ms};
+use crate::jobs::{Custody, Phase, Request, Stamp};
 use crate::media::index::Index;
 use crate::media::plan::{self, PlanHints};
 use crate::media::{MediaError, probe};
-use crate::paths::AnyPath;
 use crate::runtime::Shared;
 use crate::worker::{chain, fetch_blob, release};
 
@@ -140,32 +139,14 @@ async fn accept(shared: &Arc<Shared>, record: &CustodyRecord) -> Result<Request,
     };
     let stamp = Stamp::of(&input).map_err(|e| here(&e))?;
     Ok(Request {
-        id: record.id,
-        input: AnyPath(input),
-        output: AnyPath(output),
-        preset: handed.preset.clone(),
-        overwrite: false,
         segment_s: handed.segment_s,
-        stamp,
-        created_ms: now_ms(),
-        updated_ms: now_ms(),
         phase: Phase::Planning,
-        cancelled: false,
-        errors: Vec::new(),
-        notes: Vec::new(),
-        rung: None,
-        publishing: None,
-        proof: None,
-        hand_over: None,
         custody: Some(Custody {
             from: record.from,
             source: handed.source,
             delivers: handed.deliver_as.is_some(),
         }),
-        status: Status::ToDo,
-        strip_gps: false,
-        past: None,
-        priority: Priority::NORMAL,
+        ..Request::new(record.id, input, output, handed.preset.clone(), stamp)
     })
 }
 

@@ -11,7 +11,7 @@ mod priority;
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,6 +29,7 @@ pub use book::{Ended, JobBook, Lane, forget};
 use past::Past;
 pub use priority::{NoPriority, Priority};
 
+/// Notes that are kept of one job.
 const NOTES_MAX: usize = 50;
 
 /// Size, times and inode: the cheap sign that a source may have changed. The time of the last
@@ -238,6 +239,41 @@ pub struct Custody {
 }
 
 impl Request {
+    /// A plain job that waits for its turn, made now: nothing has happened to it yet.
+    pub fn new(
+        id: JobId,
+        input: PathBuf,
+        output: PathBuf,
+        preset: Preset,
+        stamp: Stamp,
+    ) -> Request {
+        let now = now_ms();
+        Request {
+            id,
+            input: AnyPath(input),
+            output: AnyPath(output),
+            preset,
+            overwrite: false,
+            segment_s: None,
+            stamp,
+            created_ms: now,
+            updated_ms: now,
+            phase: Phase::Waiting,
+            cancelled: false,
+            errors: Vec::new(),
+            notes: Vec::new(),
+            rung: None,
+            publishing: None,
+            proof: None,
+            hand_over: None,
+            custody: None,
+            status: Status::ToDo,
+            past: None,
+            priority: Priority::NORMAL,
+            strip_gps: false,
+        }
+    }
+
     /// Adds a note once; their number is bounded.
     pub fn note(&mut self, note: String) {
         if self.notes.len() < NOTES_MAX && !self.notes.contains(&note) {

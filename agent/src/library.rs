@@ -27,6 +27,7 @@ mod seats;
 mod tend;
 pub mod units;
 mod wish;
+mod worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -50,9 +51,9 @@ use crate::presets;
 use crate::runtime::Shared;
 use crate::worker::chain;
 
-pub use feed::unwanted;
 pub use scan::Report;
 pub use wish::{WatchError, WatchWish, add};
+pub use worth::unwanted;
 
 /// Files of all folders that are looked into at the same time.
 const LOOKS_MAX: usize = 2;

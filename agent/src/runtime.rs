@@ -1,45 +1,35 @@
 //! The loop: an input comes in, the core decides, outputs become effects. Holds no decisions.
 //! [`full`]: what it does while the disk is full; [`stopping`]: how it ends.
 
+mod effects;
 mod full;
 mod membership;
+mod shared;
 mod stopping;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use dmc_protocol::id::{AgentId, AttemptId, BlobId, JobId};
+use dmc_protocol::id::AttemptId;
 use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::{AgentInfo, Message};
 use dmc_protocol::time::Time;
-use dmc_store::{BATCH_BYTES_MAX, Batch, Store, StoreError};
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info};
+use dmc_store::{BATCH_BYTES_MAX, Batch, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
 
-use crate::config::Settings;
 use crate::discovery::{Discovery, Sighting};
-use crate::intact::{self, Seen};
-use crate::items::ItemBook;
-use crate::jobs::JobBook;
-use crate::library::Library;
-use crate::media::children::Children;
-use crate::media::run::Tools;
-use crate::media::verify::Checked;
-use crate::members::{Change, Members};
-use crate::net::{Net, NetEvent};
-use crate::news::News;
-use crate::replace::book::UndoBook;
-use crate::room::Room;
+use crate::intact;
+use crate::members::Change;
+use crate::net::NetEvent;
 use crate::service::notify::Pulse;
-pub use membership::{Asked, version_text};
-use stopping::Stopping;
+use crate::{source, state, worker};
 
-use crate::{custody, owner, source, state, worker};
+use effects::effect;
+pub use membership::{Asked, version_text};
+pub use shared::{Parts, Shared};
+use stopping::Stopping;
 
 /// Inputs that may wait. The core takes microseconds an input; a full queue slows the sender.
 const QUEUE: usize = 4_096;
@@ -49,11 +39,11 @@ const INPUTS_PER_COMMIT: usize = 256;
 const COMMIT_BYTES: usize = BATCH_BYTES_MAX / 2;
 /// How often uptime is told.
 const UPTIME_STEP_S: u64 = 60;
-/// Answers of strangers that wait for a person.
-const ASKED: usize = 64;
 /// How often the door is looked at.
 const DOOR_TICK: Duration = Duration::from_secs(2);
+/// How often the core hears of the time.
 const TICK: Duration = Duration::from_secs(1);
+/// How often unused blobs are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(120);
 
 /// A question that is answered from the core's state.
@@ -75,134 +65,6 @@ pub enum Event {
     Stop(Stop),
 }
 
-/// What all parts of the agent share.
-pub struct Shared {
-    /// This agent.
-    pub me: AgentId,
-    /// The settings in force.
-    pub settings: Settings,
-    /// Where everything is kept.
-    pub data_dir: PathBuf,
-    /// Records and blobs.
-    pub store: Store,
-    /// The network.
-    pub net: Net,
-    /// Who belongs to the mesh.
-    pub members: Arc<Members>,
-    /// Another agent with this one's identity was seen, there.
-    pub twin: Mutex<Option<String>>,
-    /// Agents that speak another version of the protocol, and which.
-    pub versions: Mutex<BTreeMap<AgentId, String>>,
-    /// What came of asking strangers to join.
-    pub asked: broadcast::Sender<Asked>,
-    /// ffmpeg, when there is one.
-    pub tools: Option<Tools>,
-    /// The programs that run.
-    pub children: Arc<Children>,
-    /// What persons asked for.
-    pub jobs: JobBook,
-    /// What clients gave it to convert.
-    pub items: ItemBook,
-    /// Watched folders.
-    pub library: Library,
-    /// Sources that were replaced, or are to be.
-    pub undo: UndoBook,
-    /// Who waits for room on a disk.
-    pub room: Arc<Room>,
-    /// What changed, for those who watch.
-    pub news: Arc<News>,
-    /// Wakes those who tell other programs of jobs that are over.
-    pub ended: Arc<Notify>,
-    /// Where peers reach this agent.
-    pub listening: Mutex<Vec<SocketAddr>>,
-    /// Where peers were seen or reached.
-    pub met: Mutex<BTreeMap<AgentId, BTreeSet<SocketAddr>>>,
-    /// What this agent says of itself.
-    pub info: Mutex<AgentInfo>,
-    /// Running work of this agent as a worker.
-    pub attempts: Mutex<BTreeMap<AttemptId, CancellationToken>>,
-    /// Transfers of whole sources and results of jobs that change hands.
-    pub custody: Mutex<BTreeMap<JobId, CancellationToken>>,
-    /// Results for jobs of this very agent that its worker side has checked, by media and proof:
-    /// the same bytes need no second decode.
-    pub checked: Mutex<BTreeMap<(BlobId, BlobId), Checked>>,
-    /// Large blobs that were read whole and right.
-    pub intact: Mutex<BTreeMap<BlobId, Seen>>,
-    /// Encodes that may run on the graphics card.
-    pub card: Semaphore,
-    /// Everything that runs beside the loop.
-    pub tasks: TaskTracker,
-    /// Ends all of it.
-    pub stop: CancellationToken,
-    started: Instant,
-    events: mpsc::Sender<Event>,
-}
-
-impl Shared {
-    /// Now, on the core's clock.
-    pub fn now(&self) -> Time {
-        Time(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// Tells the core something.
-    pub async fn tell(&self, input: Input) {
-        let _ = self.events.send(Event::Input(input)).await;
-    }
-
-    /// Asks the core something; `None` when the agent is stopping.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Mesh, Time) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        let question: Question = Box::new(move |mesh, now| {
-            let _ = answer.send(question(mesh, now));
-        });
-        self.events.send(Event::Ask(question)).await.ok()?;
-        answered.await.ok()
-    }
-
-    /// Keeps where a peer can be found, for people.
-    fn met(&self, peer: AgentId, addresses: impl IntoIterator<Item = SocketAddr>) {
-        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        met.entry(peer).or_default().extend(addresses);
-    }
-
-    /// Discovery saw a peer, or saw it go.
-    async fn seen(&self, sighting: Sighting) {
-        match sighting {
-            Sighting::OtherVersion(peer, theirs) => self.note_version(peer, theirs),
-            Sighting::Found(peer, addresses, open) => {
-                self.forget_version(peer);
-                self.met(peer, addresses.iter().copied());
-                self.members.saw(peer, open);
-                if self.members.may_dial(peer) {
-                    self.net.know(Some(peer), addresses).await;
-                }
-            }
-            Sighting::Twin(addresses) => {
-                addresses.into_iter().take(1).for_each(|addr| self.note_twin(addr));
-            }
-            Sighting::Withdrawn(peer) => self.net.forget(peer).await,
-        }
-    }
-
-    /// Keeps where this agent can be reached, for people.
-    fn listens(&self, addr: SocketAddr, there: bool) {
-        debug!(%addr, there, "listening");
-        let mut all = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|known| *known != addr);
-        if there {
-            all.push(addr);
-        }
-    }
-
-    /// A directory of this agent's own.
-    pub fn directory(&self, name: &str) -> PathBuf {
-        self.data_dir.join(name)
-    }
-}
-
 /// The loop's own state; consumed by [`Runtime::run`].
 pub struct Runtime {
     mesh: Mesh,
@@ -222,42 +84,6 @@ pub struct Runtime {
 /// Answered when everything is flushed.
 type Stop = oneshot::Sender<()>;
 
-/// The parts that [`Runtime::new`] puts together.
-pub struct Parts {
-    /// This agent.
-    pub me: AgentId,
-    /// The settings in force.
-    pub settings: Settings,
-    /// Where everything is kept.
-    pub data_dir: PathBuf,
-    /// Records and blobs.
-    pub store: Store,
-    /// The network.
-    pub net: Net,
-    /// Who belongs to the mesh.
-    pub members: Arc<Members>,
-    /// ffmpeg, when there is one.
-    pub tools: Option<Tools>,
-    /// The programs that run.
-    pub children: Arc<Children>,
-    /// What persons asked for.
-    pub jobs: JobBook,
-    /// What clients gave it to convert.
-    pub items: ItemBook,
-    /// Sources that were replaced, or are to be.
-    pub undo: UndoBook,
-    /// Who waits for room on a disk.
-    pub room: Arc<Room>,
-    /// What changed, for those who watch.
-    pub news: Arc<News>,
-    /// Wakes those who tell other programs of jobs that are over.
-    pub ended: Arc<Notify>,
-    /// What this agent says of itself.
-    pub info: AgentInfo,
-    /// Ends everything that runs beside the loop.
-    pub stop: CancellationToken,
-}
-
 /// The channel into the loop.
 pub fn channel() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
     mpsc::channel(QUEUE)
@@ -272,40 +98,7 @@ impl Runtime {
         discovery: Option<Discovery>,
     ) -> (Runtime, Arc<Shared>) {
         let mesh = Mesh::new(parts.me, parts.settings.mesh.clone());
-        let library = Library::new(parts.store.kv.clone(), parts.settings.watch_jobs_max);
-        let sessions = parts.settings.hardware_sessions.get();
-        let shared = Arc::new(Shared {
-            card: Semaphore::new(usize::try_from(sessions).unwrap_or(1).min(1_000)),
-            me: parts.me,
-            library,
-            settings: parts.settings,
-            data_dir: parts.data_dir,
-            store: parts.store,
-            net: parts.net,
-            members: parts.members,
-            twin: Mutex::default(),
-            versions: Mutex::default(),
-            asked: broadcast::channel(ASKED).0,
-            tools: parts.tools,
-            children: parts.children,
-            items: parts.items,
-            undo: parts.undo,
-            jobs: parts.jobs,
-            room: parts.room,
-            news: parts.news,
-            ended: parts.ended,
-            listening: Mutex::default(),
-            met: Mutex::default(),
-            info: Mutex::new(parts.info),
-            attempts: Mutex::default(),
-            custody: Mutex::default(),
-            checked: Mutex::default(),
-            intact: Mutex::default(),
-            tasks: TaskTracker::new(),
-            stop: parts.stop,
-            started: Instant::now(),
-            events,
-        });
+        let shared = Arc::new(Shared::new(parts, events));
         let runtime = Runtime {
             mesh,
             shared: Arc::clone(&shared),
@@ -527,55 +320,5 @@ impl Runtime {
         });
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move { source::unlist_unneeded(&shared).await });
-    }
-}
-
-async fn effect(shared: Arc<Shared>, output: Output) {
-    match output {
-        // Done.
-        Output::Save(_) | Output::Erase(_) | Output::Shelve(_) | Output::Unshelve(_) => {}
-        Output::NeedIds => {}
-        Output::Send { to, message } => shared.net.send(to, message).await,
-        Output::Changed(job) => {
-            debug!(%job, "changed");
-            shared.news.job(job);
-        }
-        Output::Cut(task) => owner::cut(shared, task),
-        Output::ReleasePiece { task, blob } => owner::release_piece(shared, task, blob),
-        Output::Fetch { attempt, task, from, result } => {
-            owner::fetch(shared, attempt, task, from, result);
-        }
-        Output::DropResult { task, result } => owner::drop_result(shared, task, result),
-        Output::Lower { task, reason } => owner::lower(shared, task, reason),
-        Output::Join(job) => owner::join(shared, job),
-        Output::JobOver(job) => owner::job_over(shared, job),
-        Output::TakeBack(job) => owner::take_back(shared, job),
-        Output::FetchHanded { job, from, result } => {
-            owner::fetch_handed(shared, job, from, result);
-        }
-        Output::StopHanded(job) => owner::stop_handed(&shared, job),
-        Output::HandedEnded(job) => {
-            let tasks = shared.tasks.clone();
-            tasks.spawn(owner::ended(shared, job));
-        }
-        Output::FetchSource { job, from, source } => {
-            custody::fetch_source(shared, job, from, source);
-        }
-        Output::BeginCustody(job) => custody::begin(shared, job),
-        Output::KeepResult(job) => custody::keep_result(shared, job),
-        Output::EndCustody { job, source, result } => {
-            custody::end(shared, job, source, result);
-        }
-        Output::FetchInput { attempt, owner, task: _, blob } => {
-            worker::fetch_input(shared, attempt, owner, blob);
-        }
-        Output::Run { attempt, owner, task, spec, input: _, blob } => {
-            shared.news.mesh();
-            worker::run(shared, attempt, owner, task, spec, blob);
-        }
-        Output::Discard { attempt, blob, result } => {
-            shared.news.mesh();
-            worker::discard(shared, attempt, blob, result);
-        }
     }
 }

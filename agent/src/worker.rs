@@ -11,12 +11,14 @@ use dmc_protocol::mesh::Input;
 use dmc_protocol::message::{AgentInfo, Failure, FailureKind, Progress, TaskResult};
 use dmc_store::{Import, Store, StoreError};
 use futures::FutureExt as _;
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::config::Settings;
 use crate::intact;
-use crate::media::verify::Look;
+use crate::media::run::{TaskOutput, Tools};
+use crate::media::verify::{Checked, Look};
 use crate::media::{MediaError, run as ffmpeg};
 use crate::net::FetchError;
 use crate::room::{self, Disk};
@@ -189,6 +191,8 @@ async fn sound_input(
     intact::path(shared, blob.id).await.map_err(|e| failed(&e))
 }
 
+/// The work of an attempt, from its input to a result in the store. Its programs and its files go
+/// when this ends, however it ends.
 async fn encode(
     shared: &Arc<Shared>,
     attempt: AttemptId,
@@ -197,7 +201,6 @@ async fn encode(
     blob: BlobRef,
     token: &CancellationToken,
 ) -> Result<TaskResult, Failure> {
-    let internal = |e: &dyn std::error::Error| Failure::new(FailureKind::Internal, chain(e));
     let tools = shared.tools.as_ref();
     let tools = tools.ok_or_else(|| Failure::new(FailureKind::Internal, "no ffmpeg here"))?;
     let tools = &tools.working_for(attempt);
@@ -207,24 +210,49 @@ async fn encode(
     let made = std::fs::create_dir_all(&work_dir);
     made.map_err(|e| encode_failed(&MediaError::io("write", &work_dir, e)))?;
     let _removed_at_end = WorkDir(&work_dir);
-
-    let on_card = spec.encoder().hardware().is_some();
-    let _session = tokio::select! {
-        session = shared.card.acquire(), if on_card => Some(session.map_err(|e| internal(&e))?),
-        () = token.cancelled(), if on_card => {
-            return Err(Failure::new(FailureKind::Busy, "cancelled"));
-        }
-        () = std::future::ready(()), if !on_card => None,
+    let _session = match spec.encoder().hardware() {
+        Some(_) => Some(session(shared, token).await?),
+        None => None,
     };
-    let (teller, mut told) = tokio::sync::watch::channel(None);
     let started = Instant::now();
     // An owner decodes what others send, and would decode it twice if they did so too.
     let look = if owner == shared.me { Look::Frames } else { Look::Packets };
+    let files = (input.as_path(), work_dir.as_path());
+    let (output, checked) = run_told(shared, attempt, tools, (spec, files, look), token).await?;
+    let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (media, proof) = store_output(shared, attempt, output).await?;
+    if owner == shared.me {
+        let mut all = shared.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert((media.id, proof.id), checked);
+    }
+    Ok(TaskResult { media, proof, frames: spec.frames().unwrap_or(0), encode_ms })
+}
+
+/// A session of the graphics card, which has few.
+async fn session<'a>(
+    shared: &'a Shared,
+    token: &CancellationToken,
+) -> Result<SemaphorePermit<'a>, Failure> {
+    tokio::select! {
+        session = shared.card.acquire() => session.map_err(|e| internal(&e)),
+        () = token.cancelled() => Err(Failure::new(FailureKind::Busy, "cancelled")),
+    }
+}
+
+/// Runs ffmpeg for a task, and tells the core how far it is.
+async fn run_told(
+    shared: &Shared,
+    attempt: AttemptId,
+    tools: &Tools,
+    (spec, (input, work_dir), look): (&TaskSpec, (&Path, &Path), Look),
+    token: &CancellationToken,
+) -> Result<(TaskOutput, Checked), Failure> {
+    let (teller, mut told) = tokio::sync::watch::channel(None);
     let running = ffmpeg::run_task(
         tools,
         spec,
-        &input,
-        &work_dir,
+        input,
+        work_dir,
         look,
         |progress: ffmpeg::Progress| {
             let is_first = teller.borrow().is_none_or(|told: Progress| told.frames == 0);
@@ -250,11 +278,18 @@ async fn encode(
         }
         std::future::pending::<()>().await;
     };
-    let output = tokio::select! { output = running => output, () = report => return Err(
-    Failure::new(FailureKind::Internal, "progress ended")) };
-    let (output, checked) = output.map_err(|e| encode_failed(&e))?;
-    let encode_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tokio::select! {
+        output = running => output.map_err(|e| encode_failed(&e)),
+        () = report => Err(Failure::new(FailureKind::Internal, "progress ended")),
+    }
+}
 
+/// Moves what was made into the store, pinned for the attempt: the media and its proof.
+async fn store_output(
+    shared: &Shared,
+    attempt: AttemptId,
+    output: TaskOutput,
+) -> Result<(BlobRef, BlobRef), Failure> {
     let (blobs, holder) = (shared.store.blobs.clone(), result_holder(attempt));
     let stored = tokio::task::spawn_blocking(move || {
         let import = |path: &Path| -> Result<BlobRef, StoreError> {
@@ -264,16 +299,15 @@ async fn encode(
         };
         Ok::<_, StoreError>((import(&output.media)?, import(&output.proof)?))
     });
-    let (media, proof) = match stored.await {
-        Ok(Ok(stored)) => stored,
-        Ok(Err(e)) => return Err(Failure::new(store_kind(&e), chain(&e))),
-        Err(e) => return Err(internal(&e)),
-    };
-    if owner == shared.me {
-        let mut all = shared.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert((media.id, proof.id), checked);
+    match stored.await {
+        Ok(Ok(stored)) => Ok(stored),
+        Ok(Err(e)) => Err(Failure::new(store_kind(&e), chain(&e))),
+        Err(e) => Err(internal(&e)),
     }
-    Ok(TaskResult { media, proof, frames: spec.frames().unwrap_or(0), encode_ms })
+}
+
+fn internal(error: &dyn std::error::Error) -> Failure {
+    Failure::new(FailureKind::Internal, chain(error))
 }
 
 fn to_wire(progress: &ffmpeg::Progress) -> Progress {

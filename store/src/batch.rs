@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 
-/// Largest value: see `SEGMENT_BYTES` in `kv.rs` for why it is small.
+/// Largest value: see `SEGMENT_BYTES` in `kv/disk.rs` for why it is small.
 pub const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Largest key.
 pub const KEY_BYTES_MAX: usize = 512;

@@ -33,7 +33,7 @@ pub use kv::{Entry, Kv, SCAN_LIMIT_MAX};
 pub use manifest::{BLOB_BYTES_MAX, CHUNK_BYTES, Manifest, chunk_count};
 pub use partial::Partial;
 pub use pins::HOLDER_BYTES_MAX;
-pub use records::{Record, decode, encode, schema_of};
+pub use records::{decode, encode, schema_of};
 
 /// All durable state of an agent, below one directory.
 #[derive(Clone)]

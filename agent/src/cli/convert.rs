@@ -21,6 +21,7 @@ use super::{End, Usage, jobs, remote_convert, show};
 
 /// Files that are added at the same time: the agent reads what each is.
 const ADDED_AT_ONCE: usize = 8;
+/// How often the job is looked at.
 const POLL: Duration = Duration::from_millis(500);
 /// How long a second Ctrl-C is waited for.
 const SECOND_PRESS: Duration = Duration::from_secs(3);

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::client::{Client, Place};
 use super::{End, show};
 
+/// Less free disk than this is trouble.
 const FREE_BYTES_MIN: u64 = 5 << 30;
 /// 2025-01-01: a clock before that was never set.
 const CLOCK_MIN: Duration = Duration::from_secs(1_735_689_600);

@@ -28,6 +28,7 @@ use crate::worker::chain;
 
 pub use super::index::Lane;
 
+/// Largest file of a plan that is read.
 const PLAN_BYTES_MAX: usize = 1 << 30;
 /// How often a full disk is tried again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);

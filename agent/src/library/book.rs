@@ -94,9 +94,11 @@ pub(super) fn counter(watch: WatchId, what: u8) -> Vec<u8> {
     key
 }
 
+/// What [`counter`] counts of a folder: files, bytes of their sources, bytes of their results.
 pub(super) const CONVERTED: u8 = b'N';
 pub(super) const BEFORE: u8 = b'B';
 pub(super) const AFTER: u8 = b'A';
+/// Counts the folders that were ever added, for the number of the next one.
 const NEXT: &[u8] = b"watch-next";
 
 pub(super) fn job_key(job: JobId) -> Vec<u8> {

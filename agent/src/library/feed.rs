@@ -3,17 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dmc_protocol::id::{BlobId, JobId};
-use dmc_protocol::media::TaskSpec;
-use dmc_protocol::mesh::Mesh;
+use dmc_protocol::id::JobId;
 use dmc_store::StoreError;
-use tracing::{debug, info, warn};
+use tracing::debug;
 use uuid::Uuid;
 
 use super::book::Listed;
 use super::content;
 use super::look::{self, Terms};
-use super::pay::{self, Part};
 use super::records::{Content, ContentId, Delivery, Errand, File, Made, Outcome, State};
 use crate::intake::{self, Refusal, Wish};
 use crate::jobs::{Priority, Request, Stamp, Status, now_ms};
@@ -30,35 +27,82 @@ pub async fn give(
     terms: &Terms,
     listed: &Listed,
 ) -> Result<bool, StoreError> {
-    let (book, file) = (&shared.library.book, &listed.file);
+    let ready = match ready(shared, terms, &listed.file).await? {
+        Ok(ready) => ready,
+        Err(state) => return put(shared, terms, listed, state).await.map(|()| false),
+    };
+    let job = JobId(Uuid::now_v7());
+    let after = note_given(shared, terms, listed, job, &ready).await?;
+    match intake::accept_as(shared, job, ready.wish).await {
+        Ok(()) => {
+            let Some(request) = shared.jobs.request(job)? else { return Ok(true) };
+            let mut changes = shared.library.book.change(terms.watch.id);
+            changes.put_output(&request.output, job, None)?;
+            changes.save().await?;
+            Ok(true)
+        }
+        Err(Refusal::Store(e)) => Err(e),
+        Err(refusal) => {
+            debug!("{} is not converted: {}", ready.path.display(), chain(&refusal));
+            let state = refused(&refusal);
+            let listed = Listed { file: after, ..listed.clone() };
+            put_back(shared, terms, &listed, job, state).await.map(|()| false)
+        }
+    }
+}
+
+/// A file that can be given a job.
+struct Ready {
+    path: PathBuf,
+    content: ContentId,
+    /// What is known of its content.
+    known: Content,
+    preset: String,
+    wish: Wish,
+}
+
+/// Whether a file that waits can be given a job; if not, what it is instead.
+async fn ready(
+    shared: &Arc<Shared>,
+    terms: &Terms,
+    file: &File,
+) -> Result<Result<Ready, State>, StoreError> {
     let path = terms.place(&file.path);
-    let (State::Waiting { preset }, Some(id)) = (&file.state, file.content) else {
-        return put(shared, terms, listed, State::Fresh).await.map(|()| false);
+    let (State::Waiting { preset }, Some(content)) = (&file.state, file.content) else {
+        return Ok(Err(State::Fresh));
     };
     // It may be another one by now: that is looked at first.
     match std::fs::symlink_metadata(&path).map(|meta| Stamp::of_file(&meta)) {
         Ok(now) if now == file.stamp => {}
-        Ok(_) => return put(shared, terms, listed, State::Settling).await.map(|()| false),
+        Ok(_) => return Ok(Err(State::Settling)),
         Err(e) => {
             let why = format!("it cannot be read: {e}");
-            let state = State::Failed { job: None, why };
-            return put(shared, terms, listed, state).await.map(|()| false);
+            return Ok(Err(State::Failed { job: None, why }));
         }
     }
-    let mut known = book.content(&id)?.unwrap_or_default();
+    let known = shared.library.book.content(&content)?.unwrap_or_default();
     if let Some(state) = look::before(terms, &known, preset, &path) {
-        return put(shared, terms, listed, state).await.map(|()| false);
+        return Ok(Err(state));
     }
-    let wish = match wish(shared, terms, file, preset).await {
-        Ok(wish) => wish,
-        Err(state) => return put(shared, terms, listed, state).await.map(|()| false),
-    };
-    let job = JobId(Uuid::now_v7());
+    let wish = wish(shared, terms, file, preset).await;
+    Ok(wish.map(|wish| Ready { path, content, known, preset: preset.clone(), wish }))
+}
+
+/// Keeps that a file has a job, before there is one. The file then.
+async fn note_given(
+    shared: &Shared,
+    terms: &Terms,
+    listed: &Listed,
+    job: JobId,
+    ready: &Ready,
+) -> Result<File, StoreError> {
+    let (file, preset) = (&listed.file, &ready.preset);
+    let mut known = ready.known.clone();
     known.made.retain(|made| made.preset != *preset);
     known.made.push(Made {
         preset: preset.clone(),
         job,
-        path: AnyPath(path.clone()),
+        path: AnyPath(ready.path.clone()),
         before: file.stamp.bytes,
         outcome: Outcome::Open,
     });
@@ -67,34 +111,19 @@ pub async fn give(
         watch: terms.watch.id,
         tail: listed.tail.clone(),
         preset: preset.clone(),
-        content: id,
+        content: ready.content,
         before: file.stamp.bytes,
         least_percent: terms.rules.min_savings_percent.map(|percent| percent.0),
         unwanted: None,
     };
     let given = State::Given { job, preset: preset.clone() };
     let after = File { state: given, since_ms: now_ms(), ..file.clone() };
-    let mut changes = book.change(terms.watch.id);
+    let mut changes = shared.library.book.change(terms.watch.id);
     changes.put(&listed.tail, Some(file), after.clone())?;
     changes.put_errand(job, &errand)?;
-    changes.put_content(&id, &known)?;
+    changes.put_content(&ready.content, &known)?;
     changes.save().await?;
-    match intake::accept_as(shared, job, wish).await {
-        Ok(()) => {
-            let Some(request) = shared.jobs.request(job)? else { return Ok(true) };
-            let mut changes = book.change(terms.watch.id);
-            changes.put_output(&request.output, job, None)?;
-            changes.save().await?;
-            Ok(true)
-        }
-        Err(Refusal::Store(e)) => Err(e),
-        Err(refusal) => {
-            debug!("{} is not converted: {}", path.display(), chain(&refusal));
-            let state = refused(&refusal);
-            let listed = Listed { file: after, ..listed.clone() };
-            put_back(shared, terms, &listed, job, state).await.map(|()| false)
-        }
-    }
+    Ok(after)
 }
 
 fn refused(refusal: &Refusal) -> State {
@@ -316,89 +345,4 @@ async fn result(
     let Ok(Ok((id, stamp))) = read.await else { return Ok(None) };
     let known = shared.library.book.content(&id)?.unwrap_or_default();
     Ok(Some((id, Content { result_of: Some(job), stamp: Some(stamp), ..known })))
-}
-
-// ---- what must pay ----
-
-/// What is known of a job that runs.
-struct Running {
-    parts: Vec<Part>,
-    frames: u64,
-    source: Option<BlobId>,
-}
-
-fn running(mesh: &Mesh, job: JobId) -> Option<Running> {
-    let job = mesh.jobs().get(job)?;
-    let pictures = job.tasks.iter().filter(|task| !matches!(task.record.spec, TaskSpec::Audio(_)));
-    let (mut parts, mut frames) = (Vec::new(), 0);
-    for task in pictures {
-        let expected = task.record.spec.frames().unwrap_or(0);
-        frames += expected;
-        if let Some(commit) = task.record.commit {
-            let done = commit.result.frames;
-            let bytes = commit.result.media.bytes;
-            parts.push(Part { frames: if done > 0 { done } else { expected }, bytes });
-        }
-    }
-    Some(Running { parts, frames, source: job.record.source.map(|source| source.id) })
-}
-
-/// Looks after a job of this folder: what its source is as a whole, and whether it still pays.
-pub async fn watch_over(shared: &Arc<Shared>, job: JobId) -> Result<(), StoreError> {
-    let book = &shared.library.book;
-    let Some(errand) = book.errand(job)? else { return Ok(()) };
-    let Some(Some(now)) = shared.ask(move |mesh, _| running(mesh, job)).await else {
-        return Ok(());
-    };
-    if let Some(full) = now.source
-        && errand.before > content::WHOLE_BYTES_MAX
-        && let Some(known) = book.content(&errand.content)?
-        && known.full.is_none()
-    {
-        let mut changes = book.change(errand.watch);
-        changes.put_content(&errand.content, &Content { full: Some(full), ..known })?;
-        changes.save().await?;
-    }
-    let Some(least) = errand.least_percent.filter(|_| errand.unwanted.is_none()) else {
-        return Ok(());
-    };
-    if let Some(why) = pay::hopeless(&now.parts, now.frames, errand.before, least) {
-        let (frames, bytes) = now.parts.iter().fold((0_u64, 0_u64), |(frames, bytes), part| {
-            (frames + part.frames, bytes + part.bytes)
-        });
-        let about = bytes as f64 / frames.max(1) as f64 * now.frames as f64;
-        refuse(shared, job, errand, &why, about as u64).await?;
-        intake::cancel(shared, job).await;
-    }
-    Ok(())
-}
-
-/// Whether the finished result of a job is to be thrown away, and why. Noted before it is.
-pub async fn unwanted(shared: &Arc<Shared>, job: JobId, after: u64) -> Option<String> {
-    let errand = shared.library.book.errand(job);
-    let errand = errand.inspect_err(|e| warn!(%job, "its rules cannot be read: {}", chain(e)));
-    let errand = errand.ok().flatten()?;
-    let why = pay::unwanted(errand.before, after, errand.least_percent?)?;
-    match refuse(shared, job, errand, &why, after).await {
-        Ok(()) => Some(why),
-        // What cannot be noted is not thrown away.
-        Err(e) => {
-            warn!(%job, "a result that saves too little is kept: {}", chain(&e));
-            None
-        }
-    }
-}
-
-async fn refuse(
-    shared: &Arc<Shared>,
-    job: JobId,
-    errand: Errand,
-    why: &str,
-    bytes: u64,
-) -> Result<(), StoreError> {
-    info!(%job, "{why}");
-    let unwanted = Some((why.to_owned(), bytes));
-    shared.library.book.refuse(job, &Errand { unwanted, ..errand }).await?;
-    let why = why.to_owned();
-    shared.jobs.change(job, |request| request.note(why)).await
 }

@@ -54,7 +54,7 @@ pub struct Media {
     pub codec: String,
     /// Lines of its pictures.
     pub height: Option<u32>,
-    /// Its length.
+    /// Its length in seconds.
     pub seconds: Option<u64>,
     /// Whether it has a high dynamic range.
     pub hdr: bool,

@@ -14,6 +14,7 @@ use super::run::{self, Args, Call, Tools};
 
 /// What libvpx gives for 8-bit pictures with transparency; it reads no others.
 const FORMAT: &str = "yuva420p";
+/// Longest time of one run.
 const WALL: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default, Deserialize)]

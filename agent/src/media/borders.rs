@@ -13,7 +13,9 @@ use super::streams::Probe;
 
 /// Places that are looked at.
 const SAMPLES: u64 = 10;
+/// Frames of each.
 const FRAMES: u32 = 12;
+/// Longest time for one of them.
 const WALL: Duration = Duration::from_secs(60);
 
 /// The part of the upright pictures that is not black in any sample; `None` when that is all of them.

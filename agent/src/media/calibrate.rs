@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::MediaError;
 use super::run::{self, Args, Call, Tools};
 
+/// The pictures that are encoded: how large, and how many.
 const WIDTH: u32 = 848;
 const HEIGHT: u32 = 480;
 const FRAMES: u32 = 20;

@@ -11,6 +11,7 @@ use super::error::MediaError;
 use super::plan::{Cut, Plan};
 use super::run::{self, Args, Call, Tools};
 
+/// Longest time to cut a piece.
 const WALL: Duration = Duration::from_secs(3600);
 
 /// What a piece is cut from.

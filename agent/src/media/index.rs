@@ -14,6 +14,7 @@ use super::streams::Probe;
 
 /// More packets than this and the index would not fit in memory.
 const BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// Longest time to read all packets of a source.
 const WALL: Duration = Duration::from_secs(3600);
 
 /// One packet, in the order of the file.

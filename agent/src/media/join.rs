@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::seconds;
 use super::boxes;
 use super::error::MediaError;
-use super::plan::{Origin, Plan};
+use super::plan::{Origin, OutStream, Plan};
 use super::priming;
 use super::run::{self, Args, Call, Tools};
 use super::streams::StreamKind;
@@ -154,87 +154,150 @@ fn arguments(
     out: &Path,
 ) -> Args {
     let Parts { timeline, list, covers, delays } = parts;
-    let mut args = Args::ffmpeg();
-    let continuous = plan.join.continuous;
-    if !continuous {
+    let mut command = Command {
+        plan,
+        source,
+        args: Args::ffmpeg(),
+        maps: Args::default(),
+        inputs: 0,
+        source_input: 0,
+        streams: 0,
+    };
+    if !plan.join.continuous {
         // ffmpeg would move each input by the start of those of its streams that are used.
-        args.arg("-copyts");
+        command.args.arg("-copyts");
     }
-    let mut inputs = 0;
     if let (Some(timeline), Some(list)) = (timeline, *list) {
-        args.arg("-itsoffset").arg(seconds(timeline.first_us));
-        args.words("-protocol_whitelist file -format_whitelist concat,mov -f concat -safe 1 -i");
-        args.read(list).follows_links_in(list.parent().unwrap_or(Path::new(".")));
-        inputs += 1;
+        command.pictures(timeline, list);
     }
-    let source_input = inputs;
-    if !continuous {
-        args.arg("-itsoffset").arg(seconds(plan.start_us.saturating_neg()));
-    }
-    args.input(Some(&plan.source_format), source);
-    inputs += 1;
-    let mut maps = Args::default();
-    let mut number = 0;
+    command.source_input = match plan.join.continuous {
+        true => command.source(),
+        false => command.moved_source(plan.start_us.saturating_neg()),
+    };
     for (at, stream) in plan.join.streams.iter().enumerate() {
         let correction = delays.get(at).copied().unwrap_or(0);
+        if command.map(stream, correction, results) {
+            command.describe(stream);
+        }
+    }
+    command.finish(covers, *timeline, out)
+}
+
+/// ffmpeg's command as it grows.
+struct Command<'a> {
+    plan: &'a Plan,
+    source: &'a Path,
+    /// The inputs; at the end, everything.
+    args: Args,
+    /// What is taken from the inputs, and what is said of it.
+    maps: Args,
+    /// Inputs so far.
+    inputs: u32,
+    /// The input that is the source as a whole.
+    source_input: u32,
+    /// Streams of the result so far.
+    streams: u32,
+}
+
+impl Command<'_> {
+    /// Counts an input that was added; its number.
+    fn input(&mut self) -> u32 {
+        self.inputs += 1;
+        self.inputs - 1
+    }
+
+    /// The encoded pictures, as a list of segments.
+    fn pictures(&mut self, timeline: &Timeline, list: &Path) {
+        self.args.arg("-itsoffset").arg(seconds(timeline.first_us));
+        self.args
+            .words("-protocol_whitelist file -format_whitelist concat,mov -f concat -safe 1 -i");
+        self.args.read(list).follows_links_in(list.parent().unwrap_or(Path::new(".")));
+        self.input();
+    }
+
+    fn source(&mut self) -> u32 {
+        self.args.input(Some(&self.plan.source_format), self.source);
+        self.input()
+    }
+
+    /// The source, so much later, in microseconds.
+    fn moved_source(&mut self, us: i64) -> u32 {
+        self.args.arg("-itsoffset").arg(seconds(us));
+        self.source()
+    }
+
+    /// Takes a stream from where it is, `correction` µs later than it would be. False: it is no
+    /// stream of its own.
+    fn map(&mut self, stream: &OutStream, correction: i64, results: &[TaskOutput]) -> bool {
+        let (plan, whole, number) = (self.plan, self.source_input, self.streams);
         match &stream.origin {
-            Origin::Pictures => maps.words("-map 0:v:0"),
-            Origin::Copy if correction != 0 && !continuous => {
+            Origin::Pictures => self.maps.words("-map 0:v:0"),
+            Origin::Copy if correction != 0 && !plan.join.continuous => {
                 // An input of its own: only its stream may move.
-                let offset = correction.saturating_sub(plan.start_us);
-                args.arg("-itsoffset").arg(seconds(offset));
-                args.input(Some(&plan.source_format), source);
-                maps.words(&format!("-map {inputs}:{}", stream.source));
-                inputs += 1;
-                &mut maps
+                let input = self.moved_source(correction.saturating_sub(plan.start_us));
+                self.maps.words(&format!("-map {input}:{}", stream.source))
             }
-            Origin::Copy => maps.words(&format!("-map {source_input}:{}", stream.source)),
+            Origin::Copy => self.maps.words(&format!("-map {whole}:{}", stream.source)),
             Origin::Subtitle(encoder) => {
-                maps.words(&format!("-map {source_input}:{} -c:{number} {encoder}", stream.source))
+                self.maps.words(&format!("-map {whole}:{} -c:{number} {encoder}", stream.source))
             }
             Origin::Task(task) => {
-                let Some(result) = results.get(*task as usize) else { continue };
+                let Some(result) = results.get(*task as usize) else { return false };
                 let delay = plan.delay_us(stream.source).saturating_add(correction);
-                args.arg("-itsoffset").arg(seconds(delay)).input(None, &result.media);
-                maps.words(&format!("-map {inputs}:a:0"));
-                inputs += 1;
-                &mut maps
+                self.args.arg("-itsoffset").arg(seconds(delay)).input(None, &result.media);
+                let input = self.input();
+                self.maps.words(&format!("-map {input}:a:0"))
             }
-            Origin::CoverFile { .. } => continue,
+            Origin::CoverFile { .. } => return false,
         };
+        true
+    }
+
+    /// Tags and dispositions of the stream that was mapped last.
+    fn describe(&mut self, stream: &OutStream) {
+        let number = self.streams;
         for (key, value) in &stream.tags {
-            maps.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
+            self.maps.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
         }
         let dispositions = match stream.dispositions.as_slice() {
             [] => "0".to_owned(),
             names => names.join("+"),
         };
-        maps.arg(format!("-disposition:{number}")).arg(dispositions);
-        number += 1;
+        self.maps.arg(format!("-disposition:{number}")).arg(dispositions);
+        self.streams += 1;
     }
-    args.words("-c copy");
-    args.append(maps);
-    for cover in *covers {
-        args.arg("-attach").read(&cover.file);
+
+    /// Attaches a cover picture.
+    fn attach(&mut self, cover: &CoverFile) {
+        let number = self.streams;
+        self.args.arg("-attach").read(&cover.file);
         for (key, value) in [("mimetype", &cover.mime), ("filename", &cover.name)] {
-            args.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
+            self.args.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
         }
         for (key, value) in cover.tags.iter().filter(|(key, _)| key.eq_ignore_ascii_case("title")) {
-            args.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
+            self.args.arg(format!("-metadata:s:{number}")).arg(format!("{key}={value}"));
         }
-        number += 1;
+        self.streams += 1;
     }
-    args.words(&format!("-map_metadata {source_input} -map_chapters {source_input}"));
-    args.words("-max_interleave_delta 0");
-    container(&mut args, plan, *timeline);
-    args.output(out);
-    if continuous {
-        // The same streams as were read for the pictures, so that the jumps are bridged alike.
-        let pictures = plan.join.streams.iter().find(|s| s.origin == Origin::Pictures);
-        let stream = pictures.map_or(0, |stream| stream.source);
-        args.words(&format!("-map {source_input}:{stream} -c copy -f null -"));
+
+    fn finish(mut self, covers: &[CoverFile], timeline: Option<&Timeline>, out: &Path) -> Args {
+        let (plan, whole) = (self.plan, self.source_input);
+        self.args.words("-c copy");
+        self.args.append(std::mem::take(&mut self.maps));
+        covers.iter().for_each(|cover| self.attach(cover));
+        let mut args = self.args;
+        args.words(&format!("-map_metadata {whole} -map_chapters {whole}"));
+        args.words("-max_interleave_delta 0");
+        container(&mut args, plan, timeline);
+        args.output(out);
+        if plan.join.continuous {
+            // The same streams as were read for the pictures, so that the jumps are bridged alike.
+            let pictures = plan.join.streams.iter().find(|s| s.origin == Origin::Pictures);
+            let stream = pictures.map_or(0, |stream| stream.source);
+            args.words(&format!("-map {whole}:{stream} -c copy -f null -"));
+        }
+        args
     }
-    args
 }
 
 fn container(args: &mut Args, plan: &Plan, timeline: Option<&Timeline>) {

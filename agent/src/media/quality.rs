@@ -26,6 +26,7 @@ const SAMPLES: u32 = 6;
 const SAMPLE_S: f64 = 2.0;
 /// A film that is not much longer than its samples is one sample.
 const WHOLE_S: f64 = 15.0;
+/// Longest time to cut a sample, or to encode it.
 const WALL: Duration = Duration::from_secs(3600);
 /// A keyframe comes about so often in a film; a sample begins with one.
 const KEYFRAME_S: f64 = 10.0;
@@ -50,7 +51,7 @@ pub struct Trial {
     pub bytes: f64,
     /// Frames in it.
     pub frames: u32,
-    /// The mean likeness.
+    /// The mean likeness, on the scale of its metric: 0 to 1 for SSIM, 0 to 100 for VMAF.
     pub score: f64,
     /// What the encode took.
     pub seconds: f64,

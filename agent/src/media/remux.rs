@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dmc_protocol::media::{Codec, Container, Encoder, MediaKind, Preset, Rational, TaskSpec};
+use dmc_protocol::media::{Codec, Container, Encoder, MediaKind, Preset, Rational};
 use tokio_util::sync::CancellationToken;
 
 use super::cut::CutSource;
@@ -12,7 +12,7 @@ use super::keep;
 use super::packets;
 use super::plan::{JoinSpec, Origin, Plan, Rung, refused};
 use super::run::Tools;
-use super::streams::{Orientation, Probe, StreamKind};
+use super::streams::{Probe, StreamKind};
 use super::verify_output::Report;
 
 /// Matroska counts in milliseconds: a timestamp may be off by one.
@@ -58,28 +58,14 @@ pub(crate) fn plan(probe: &Probe, index: &Index, preset: &Preset) -> Result<Plan
         "av1" => Encoder::Libsvtav1,
         _ => Encoder::Libx264,
     };
+    let join = JoinSpec::of(container, streams);
     Ok(Plan {
-        kind: MediaKind::Video,
-        rung: Rung::Remux,
-        cuts: tasks.iter().map(|_: &TaskSpec| None).collect(),
-        tasks,
-        source_format: probe.format.clone(),
         delays: keep::delays(probe),
         cut_source: Some(CutSource { format: probe.format.clone(), stream: pictures.index }),
-        join: JoinSpec {
-            container,
-            streams,
-            orientation: Orientation::default(),
-            continuous: false,
-            strip_gps: false,
-        },
         notes,
-        reasons: Vec::new(),
         output_bytes_estimate: probe.bytes.saturating_add(probe.bytes / 20 + 1_000_000),
-        duration_us: probe.duration_us.unwrap_or(0),
-        start_us: probe.start_us,
         lossless: true,
-        preset,
+        ..Plan::uncut(MediaKind::Video, Rung::Remux, (probe, &preset), tasks, join)
     })
 }
 

@@ -77,16 +77,7 @@ pub(crate) fn share(
         Err(reason) => return whole(probe, index, work, None, vec![reason], &shown),
     };
     let borders = borders(&cuttable, index, work.time_base, target_s);
-    if borders.len() < 2 {
-        let reason = if cuttable.keys.len() < 2 {
-            "it has one keyframe only".to_owned()
-        } else {
-            "it is shorter than two segments".to_owned()
-        };
-        return whole(probe, index, work, Some(digest(&kept)), vec![reason], &shown);
-    }
-    if work.remembers() {
-        let reason = "deinterlacing looks at the frames beside each frame".to_owned();
+    if let Some(reason) = not_shared(&cuttable, borders.len(), work) {
         return whole(probe, index, work, Some(digest(&kept)), vec![reason], &shown);
     }
     let by_pos = can_be_cut(probe, index, work);
@@ -120,6 +111,18 @@ pub(crate) fn share(
         return whole(probe, index, work, Some(digest(&kept)), vec![reason], &shown);
     }
     shared
+}
+
+/// Why one worker does all of a film that could be cut at so many `borders`.
+fn not_shared(cuttable: &Cuttable, borders: usize, work: &VideoWork) -> Option<String> {
+    if borders < 2 && cuttable.keys.len() < 2 {
+        return Some("it has one keyframe only".to_owned());
+    }
+    if borders < 2 {
+        return Some("it is shorter than two segments".to_owned());
+    }
+    let remembers = "deinterlacing looks at the frames beside each frame";
+    work.remembers().then(|| remembers.to_owned())
 }
 
 /// The timestamps of the result.

@@ -9,7 +9,7 @@ use super::error::MediaError;
 use super::index::Index;
 use super::keep;
 use super::plan::{JoinSpec, Plan, PlanHints, Rung, refused};
-use super::streams::{Orientation, Pictures, Probe, Stream, StreamKind};
+use super::streams::{Pictures, Probe, Stream, StreamKind};
 use super::video;
 
 /// Greatest side of a WebP picture.
@@ -86,32 +86,15 @@ pub(super) fn pictures(
         notes.push("where it was taken is removed from its metadata".to_owned());
     }
     let frames = if task.frames().is_none() { index.packets.len().max(1) as u64 } else { 1 };
+    let bytes_a_unit = if preset.is_lossless() { 8 } else { 2 };
+    let coded = task.work_units().saturating_mul(bytes_a_unit).saturating_mul(frames);
+    let join = JoinSpec { strip_gps: hints.strip_gps, ..JoinSpec::of(container, Vec::new()) };
     Ok(Plan {
-        kind: MediaKind::Image,
-        rung: Rung::Image,
-        preset: preset.clone(),
-        output_bytes_estimate: task
-            .work_units()
-            .saturating_mul(if preset.is_lossless() { 8 } else { 2 })
-            .saturating_mul(frames)
-            .saturating_add(1_000_000),
-        lossless: preset.is_lossless(),
-        tasks: vec![task],
-        cuts: vec![None],
-        source_format: probe.format.clone(),
-        delays: Vec::new(),
-        cut_source: None,
-        join: JoinSpec {
-            container,
-            streams: Vec::new(),
-            orientation: Orientation::default(),
-            continuous: false,
-            strip_gps: hints.strip_gps,
-        },
+        output_bytes_estimate: coded.saturating_add(1_000_000),
         notes,
-        reasons: Vec::new(),
         duration_us: 0,
         start_us: 0,
+        ..Plan::uncut(MediaKind::Image, Rung::Image, (probe, preset), vec![task], join)
     })
 }
 
@@ -330,28 +313,13 @@ pub(super) fn sound(probe: &Probe, preset: &Preset) -> Result<Plan, MediaError> 
         say_lost_tags(probe, main, &mut notes);
     }
     let coded = tasks.iter().map(|task| task.output_bytes_estimate(probe.bytes)).sum::<u64>();
+    let join = JoinSpec::of(container, streams);
     Ok(Plan {
-        kind: MediaKind::Audio,
-        rung: Rung::Remux,
-        preset: preset.clone(),
-        cuts: tasks.iter().map(|_| None).collect(),
-        tasks,
-        source_format: probe.format.clone(),
         delays: if lossless { keep::delays(probe) } else { Vec::new() },
-        cut_source: None,
-        join: JoinSpec {
-            container,
-            streams,
-            orientation: Orientation::default(),
-            continuous: false,
-            strip_gps: false,
-        },
         notes,
-        reasons: Vec::new(),
         output_bytes_estimate: coded.saturating_add(probe.bytes).saturating_add(1_000_000),
-        duration_us: probe.duration_us.unwrap_or(0),
-        start_us: probe.start_us,
         lossless,
+        ..Plan::uncut(MediaKind::Audio, Rung::Remux, (probe, preset), tasks, join)
     })
 }
 

@@ -17,6 +17,7 @@ use super::work::TaskOutput;
 
 /// How much longer or shorter encoded sound may be: priming and the last packet.
 const LENGTH_US_MAX: u64 = 500_000;
+/// Longest time to decode the sound of a film.
 const WALL: Duration = Duration::from_secs(4 * 3600);
 
 /// Checks one encoded audio stream: it decodes, and for FLAC every sample is the same.

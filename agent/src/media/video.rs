@@ -95,19 +95,8 @@ pub(crate) fn work(
     }
     let kept = turn(pictures, preset, &mut exact, notes);
     let turned = exact.iter().any(|f| matches!(f, Filter::TurnLeft | Filter::TurnRight));
-    let flip = |size: (u32, u32)| if turned { (size.1, size.0) } else { size };
-    let (mut width, mut height) = flip((pictures.width, pictures.height));
-    if let Some(Crop::To { .. }) = preset.options.crop {
-        (width, height) = crop(pictures, preset, (width, height), &mut exact, notes)?;
-    }
-    let most = (preset.options.max_width, preset.max_height);
-    if let Some(smaller) = shrink((width, height), most) {
-        (width, height) = smaller;
-        filters.insert(0, Filter::Scale { width, height });
-    }
-    if preset.encoder != Encoder::Ffv1 {
-        (width, height) = make_even(&pix_fmt, (width, height), &mut filters, notes);
-    }
+    let lists = (&mut exact, &mut filters);
+    let (width, height) = size(pictures, preset, (&pix_fmt, turned), lists, notes)?;
     say_lost_hdr(pictures, preset, notes);
     let field_order = deinterlace(pictures, preset, &mut filters, notes);
     if field_order != FieldOrder::Progressive && !codes_fields(preset.encoder) {
@@ -141,6 +130,30 @@ pub(crate) fn work(
     };
     work.validate()?;
     Ok((work, kept))
+}
+
+/// Width and height of the result: turned, cropped, made smaller, made even.
+fn size(
+    pictures: &Pictures,
+    preset: &Preset,
+    (pix_fmt, turned): (&PixFmt, bool),
+    (exact, filters): (&mut Vec<Filter>, &mut Vec<Filter>),
+    notes: &mut Vec<String>,
+) -> Result<(u32, u32), MediaError> {
+    let flip = |size: (u32, u32)| if turned { (size.1, size.0) } else { size };
+    let mut size = flip((pictures.width, pictures.height));
+    if let Some(Crop::To { .. }) = preset.options.crop {
+        size = crop(pictures, preset, size, exact, notes)?;
+    }
+    let most = (preset.options.max_width, preset.max_height);
+    if let Some((width, height)) = shrink(size, most) {
+        size = (width, height);
+        filters.insert(0, Filter::Scale { width, height });
+    }
+    if preset.encoder != Encoder::Ffv1 {
+        size = make_even(pix_fmt, size, filters, notes);
+    }
+    Ok(size)
 }
 
 fn in_aspect_range(ratio: &Rational) -> bool {

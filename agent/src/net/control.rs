@@ -21,6 +21,7 @@ use super::heard::Heard;
 
 /// The protocol's name in libp2p's negotiation.
 pub(super) const CONTROL: StreamProtocol = StreamProtocol::new("/dmc/control/1");
+/// How long one try to open the stream may take, and how many there are.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const OPEN_TRIES: u32 = 3;
 /// A peer that does not take a frame for this long is gone.

@@ -7,6 +7,7 @@ use dmc_protocol::id::AgentId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+/// Pause before the second dial; each further one is longer.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Whoever was there a while ago is likely to come back: a cable, a lid, a restart.
 const LONGEST_DELAY_AT_FIRST: Duration = Duration::from_secs(6);
@@ -14,6 +15,7 @@ const LONGEST_DELAY_AT_FIRST: Duration = Duration::from_secs(6);
 const AT_FIRST: Duration = Duration::from_secs(600);
 /// The same for a peer that discovery does not see any more.
 const AT_FIRST_WITHDRAWN: Duration = Duration::from_secs(60);
+/// The longest pause.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A peer that discovery does not see any more is forgotten after so long without a connection.
 const WITHDRAWN_KEPT: Duration = Duration::from_secs(3_600);

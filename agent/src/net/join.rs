@@ -20,6 +20,7 @@ use crate::pake::{Exchange, Shared, Sides};
 pub(super) const JOIN: StreamProtocol = StreamProtocol::new("/dmc/join/1");
 /// How long the whole of it may take.
 const LIMIT: Duration = Duration::from_secs(15);
+/// How long one try to open a stream may take, and how many there are.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 const OPEN_TRIES: u32 = 3;
 

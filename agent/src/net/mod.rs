@@ -15,10 +15,12 @@ mod hostile_tests;
 mod join;
 mod links;
 mod mirror;
+mod node;
 mod serving;
 #[cfg(test)]
 mod stranger_tests;
 mod strangers;
+mod streams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,9 +37,9 @@ pub use blobs::FetchError;
 pub use join::JoinError;
 
 use crate::members::{Code, Members};
-use behaviour::{Command, Node};
 use dmc_store::Blobs;
 use heard::Heard;
+use node::{Command, Node};
 use serving::Refused;
 
 /// Messages, connections and commands that may wait.

@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use crate::members::Code;
 
-use super::behaviour::{Command, EXPEL_TIME, Node, STRANGER_TIME};
+use super::node::{Command, EXPEL_TIME, Node, STRANGER_TIME};
 use super::{NetEvent, agent, join};
 
 impl Node {

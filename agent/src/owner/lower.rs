@@ -9,7 +9,8 @@ use tracing::info;
 
 use crate::intake::no_plan;
 use crate::jobs::Planned;
-use crate::media::plan::{self, Demotion};
+use crate::media::index::{self, Index};
+use crate::media::plan::{self, Demotion, Plan};
 use crate::runtime::Shared;
 use crate::worker::chain;
 
@@ -35,34 +36,18 @@ pub(super) async fn demote(
     if judged.is_none() || planned_now != judged.as_ref() {
         return;
     }
-    let index = crate::media::index::index(&scene.tools, &scene.input, &planned.probe).await;
+    let index = index::index(&scene.tools, &scene.input, &planned.probe).await;
     let index = match index {
         Ok(index) => index,
         Err(e) => return fail(shared, task.job, chain(&e)).await,
     };
-    let label = planned.plan.tasks.get(task.index as usize).map(|spec| spec.label());
-    let label = label.unwrap_or_default();
-    let demotion =
-        plan::demote(&planned.probe, &index, &planned.plan.preset, &planned.plan, task.index);
-    let mut plan = planned.plan.clone();
-    let (input, note) = match demotion {
-        Demotion::Retry(replacement) => {
-            let spec = replacement.spec.clone();
-            plan.replace(task.index, replacement);
-            (Input::Redo { task, spec }, format!("{label} was done another way: {why}"))
-        }
-        Demotion::WholeFile(whole) => {
-            plan = *whole;
-            *verified = Verified::default();
-            let tasks = plan.tasks.clone();
-            let note = format!("the film was converted in one piece: {label}: {why}");
-            (Input::Replan { job: task.job, tasks }, note)
-        }
-        Demotion::GiveUp => {
-            let error = format!("no way to convert {} exactly: {why}", scene.input.display());
-            return fail(shared, task.job, error).await;
-        }
+    let Some((plan, input, note)) = another_way(&planned, &index, task, why) else {
+        let error = format!("no way to convert {} exactly: {why}", scene.input.display());
+        return fail(shared, task.job, error).await;
     };
+    if matches!(input, Input::Replan { .. }) {
+        *verified = Verified::default();
+    }
     verified.proofs.remove(&task.index);
     verified.extradata.remove(&task.index);
     if scene.token.is_cancelled() {
@@ -79,6 +64,33 @@ pub(super) async fn demote(
     });
     let _ = noted.await;
     shared.tell(input).await;
+}
+
+/// The plan with another way for a task, what the core is told of it, and what people are.
+fn another_way(
+    planned: &Planned,
+    index: &Index,
+    task: TaskId,
+    why: &str,
+) -> Option<(Plan, Input, String)> {
+    let label = planned.plan.tasks.get(task.index as usize).map(|spec| spec.label());
+    let label = label.unwrap_or_default();
+    let preset = &planned.plan.preset;
+    match plan::demote(&planned.probe, index, preset, &planned.plan, task.index) {
+        Demotion::Retry(replacement) => {
+            let mut plan = planned.plan.clone();
+            let spec = replacement.spec.clone();
+            plan.replace(task.index, replacement);
+            let note = format!("{label} was done another way: {why}");
+            Some((plan, Input::Redo { task, spec }, note))
+        }
+        Demotion::WholeFile(whole) => {
+            let tasks = whole.tasks.clone();
+            let note = format!("the film was converted in one piece: {label}: {why}");
+            Some((*whole, Input::Replan { job: task.job, tasks }, note))
+        }
+        Demotion::GiveUp => None,
+    }
 }
 
 /// Finds another way to do a task that a worker could not prove.

@@ -40,27 +40,9 @@ pub fn take(
         let text = format!("its replacement is {} already", replaced.stage.word());
         return Err(SwapError::Refused(text));
     }
-    let (source, output) = (replaced.source.0.clone(), replaced.output.0.clone());
-    let about = About::of(id, &source, &output)?;
-    let mut notes = Vec::new();
-    let missing = about.metadata.give_to(temp)?;
-    if !missing.is_empty() {
-        notes.push(format!(
-            "the result could not be given all of its source: {}",
-            missing.join(", ")
-        ));
-    }
-    let changed = || SwapError::Changed { path: source.clone() };
-    let original = Facts::of(&source)?.filter(|now| now.stamp == planned).ok_or_else(changed)?;
-    let result = Facts::of(temp)?.ok_or_else(|| SwapError::NoOriginal { path: temp.to_owned() })?;
-    if original.links > 1 {
-        notes.push(format!(
-            "the original has {} more names elsewhere (hard links): they keep it as it was, and no \
-             room is won until they go, too",
-            original.links - 1
-        ));
-    }
-    let mut last = changed();
+    let source = replaced.source.0.clone();
+    let Ready { about, original, result, notes } = ready(&replaced, temp, planned)?;
+    let mut last = SwapError::Changed { path: source.clone() };
     for dir in place::dirs(data_dir, &source, id) {
         replaced.taken = Some(Taken {
             dir: AnyPath(dir),
@@ -88,6 +70,39 @@ pub fn take(
     replaced.taken = None;
     book.advance(&mut replaced, Stage::Wanted)?;
     Err(last)
+}
+
+/// What is known before a source is moved.
+struct Ready {
+    about: About,
+    original: Facts,
+    result: Facts,
+    notes: Vec<String>,
+}
+
+/// Gives the result what its source is beside its content, and looks at both a last time.
+fn ready(replaced: &Replaced, temp: &Path, planned: Stamp) -> Result<Ready, SwapError> {
+    let (source, output) = (&*replaced.source, &*replaced.output);
+    let about = About::of(replaced.id, source, output)?;
+    let mut notes = Vec::new();
+    let missing = about.metadata.give_to(temp)?;
+    if !missing.is_empty() {
+        notes.push(format!(
+            "the result could not be given all of its source: {}",
+            missing.join(", ")
+        ));
+    }
+    let changed = || SwapError::Changed { path: source.to_owned() };
+    let original = Facts::of(source)?.filter(|now| now.stamp == planned).ok_or_else(changed)?;
+    let result = Facts::of(temp)?.ok_or_else(|| SwapError::NoOriginal { path: temp.to_owned() })?;
+    if original.links > 1 {
+        notes.push(format!(
+            "the original has {} more names elsewhere (hard links): they keep it as it was, and no \
+             room is won until they go, too",
+            original.links - 1
+        ));
+    }
+    Ok(Ready { about, original, result, notes })
 }
 
 fn begin(replaced: &Replaced, temp: &Path, about: &About) -> Result<(), SwapError> {

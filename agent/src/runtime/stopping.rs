@@ -9,7 +9,8 @@ use dmc_protocol::message::Message;
 use dmc_store::StoreError;
 use tracing::{error, info};
 
-use super::{Runtime, Stop, effect};
+use super::effects::effect;
+use super::{Runtime, Stop};
 
 /// Programs are killed at the end and files removed; more than a moment is never needed.
 const TASKS_END: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::Multipart;
-use axum::extract::multipart::MultipartError;
+use axum::extract::multipart::{Field, MultipartError};
 use axum::http::StatusCode;
 use dmc_protocol::id::JobId;
 use dmc_protocol::media::PresetOverrides;
@@ -118,39 +118,45 @@ pub(super) async fn receive(
             receipt = Some(upload.finish().await?);
             continue;
         }
-        let mut text = Vec::new();
-        while let Some(bytes) = in_time(field.chunk()).await? {
-            text.extend_from_slice(&bytes);
-            if text.len() > TEXT_BYTES_MAX {
-                return Err(bad(format!("the field has more than {TEXT_BYTES_MAX} bytes")));
-            }
-        }
-        let text = String::from_utf8(text).map_err(|_| bad("a field of the form is no text"))?;
-        match name.as_str() {
-            "client_id" => wish.client_id = text,
-            "conversion_type" => wish.conversion_type = text,
-            "checksum" => wish.checksum = Some(text),
-            "sha512" if receipt.is_some() => {
-                return Err(bad("the field sha512 must come before the file"));
-            }
-            "sha512" => wish.sha512 = text == "true",
-            "overrides" => {
-                wish.overrides = serde_json::from_str(&text)
-                    .map_err(|e| bad(format!("the field overrides cannot be read: {e}")))?;
-            }
-            "priority" => {
-                wish.priority = text.parse().map_err(|e: NoPriority| bad(e.to_string()))?;
-            }
-            _ => {
-                return Err(bad(
-                    "the form has a field that means nothing here; there are client_id, \
-                     conversion_type, checksum, sha512, overrides, priority and file",
-                ));
-            }
-        }
+        let text = text_of(&mut field).await?;
+        set(&mut wish, &name, text, receipt.is_some())?;
     }
     if receipt.is_none() {
         return Err(bad("the form has no file: send one as the field `file`, with its name"));
     }
     Ok((wish, receipt))
+}
+
+async fn text_of(field: &mut Field<'_>) -> Result<String, Problem> {
+    let mut text = Vec::new();
+    while let Some(bytes) = in_time(field.chunk()).await? {
+        text.extend_from_slice(&bytes);
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(bad(format!("the field has more than {TEXT_BYTES_MAX} bytes")));
+        }
+    }
+    String::from_utf8(text).map_err(|_| bad("a field of the form is no text"))
+}
+
+/// Takes a field over. `has_file`: the file came before it.
+fn set(wish: &mut ItemWish, name: &str, text: String, has_file: bool) -> Result<(), Problem> {
+    match name {
+        "client_id" => wish.client_id = text,
+        "conversion_type" => wish.conversion_type = text,
+        "checksum" => wish.checksum = Some(text),
+        "sha512" if has_file => return Err(bad("the field sha512 must come before the file")),
+        "sha512" => wish.sha512 = text == "true",
+        "overrides" => {
+            wish.overrides = serde_json::from_str(&text)
+                .map_err(|e| bad(format!("the field overrides cannot be read: {e}")))?;
+        }
+        "priority" => {
+            wish.priority = text.parse().map_err(|e: NoPriority| bad(e.to_string()))?;
+        }
+        _ => {
+            return Err(bad("the form has a field that means nothing here; there are client_id, \
+                 conversion_type, checksum, sha512, overrides, priority and file"));
+        }
+    }
+    Ok(())
 }
