@@ -42,6 +42,7 @@ fn format_of(path: &Path) -> &'static str {
     match path.extension().and_then(OsStr::to_str) {
         Some("mp4") => "mp4",
         Some("avi") => "avi",
+        Some("gif") => "gif",
         _ => "matroska",
     }
 }
@@ -199,6 +200,18 @@ fn a_mixed_folder_is_converted_once_and_every_skip_says_why() {
     }
     is_problem(&api.ask("GET /api/v1/watch/9"), 404);
     is_problem(&api.ask("GET /api/v1/watch/1/files?state=nonsense"), 400);
+}
+
+#[test]
+fn a_picture_that_moves_is_a_picture() {
+    let bed = bed();
+    let dir = bed.dir("both");
+    h264(&dir.join("film.mkv"), 1);
+    film(&dir.join("loop.gif"), 1, 2, &[]);
+    add(&bed, &dir, &["--preset", "hevc", "--preset", "image-webp"]);
+    let quiet = until_quiet(&bed);
+    assert_eq!(count(&quiet, "done"), 2, "{quiet:#}");
+    assert_eq!(names(&dir), ["film.hevc.mkv", "film.mkv", "loop.gif", "loop.webp"]);
 }
 
 #[test]

@@ -181,7 +181,7 @@ async fn one(
 ) -> Result<(Drawn, WorkClass, f64), MediaError> {
     let refused = |why: &str| MediaError::refused(&film.path, why, "It is left out here");
     let probe = probe::probe(tools, &film.path).await?;
-    if probe.kind != MediaKind::Video {
+    if probe.kind != MediaKind::Video || probe.is_picture() {
         return Err(refused("it is no film"));
     }
     let index = index::index(tools, &film.path, &probe).await?;

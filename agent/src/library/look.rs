@@ -247,8 +247,10 @@ fn media(probe: &Probe) -> Media {
     let hdr = pictures.is_some_and(|of| {
         of.dolby_vision || of.colour.transfer.is_some_and(|of| HDR_TRANSFERS.contains(&of))
     });
-    let lasts = probe.duration_us.filter(|_| probe.kind != MediaKind::Image);
-    Media { kind: probe.kind, codec, height, seconds: lasts.map(|us| us / 1_000_000), hdr }
+    // A GIF among films is no film: a preset for films leaves it alone, one for pictures takes it.
+    let kind = if probe.is_picture() { MediaKind::Image } else { probe.kind };
+    let lasts = probe.duration_us.filter(|_| kind != MediaKind::Image);
+    Media { kind, codec, height, seconds: lasts.map(|us| us / 1_000_000), hdr }
 }
 
 /// Decides at once upon the files that the cheap rules leave alone: by the thousand, without touching

@@ -424,7 +424,7 @@ async fn first_packets_are_encrypted(tools: &Tools, path: &Path, format: &InputF
 /// # Errors
 /// [`MediaError::Refused`] for colours of ink, which only their profile could tell.
 async fn still_facts(path: &Path, probe: &mut Probe) -> Result<(), MediaError> {
-    let moves = matches!(probe.format.name(), "gif" | "apng");
+    let moves = probe.format.is_moving_picture();
     let is_still = probe.format.is_still_picture();
     if !(moves || is_still) || probe.bytes > picture::SOURCE_BYTES_MAX {
         return Ok(());

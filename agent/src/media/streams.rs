@@ -231,6 +231,11 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Whether it is a picture by its format, even if it moves: a film to ffmpeg, none to people.
+    pub fn is_picture(&self) -> bool {
+        self.kind == MediaKind::Image || self.format.is_moving_picture()
+    }
+
     /// The streams of one kind, in order.
     pub fn streams_of(&self, kind: StreamKind) -> impl Iterator<Item = &Stream> {
         self.streams.iter().filter(move |stream| stream.kind == kind)

@@ -132,6 +132,11 @@ impl InputFormat {
     pub fn is_still_picture(&self) -> bool {
         self.0.ends_with("_pipe")
     }
+
+    /// Whether the file is a picture by its format that may move: GIF and animated PNG.
+    pub fn is_moving_picture(&self) -> bool {
+        matches!(&*self.0, "gif" | "apng")
+    }
 }
 
 impl fmt::Display for InputFormat {
