@@ -109,7 +109,7 @@ install_deb() {
 leftovers() {
   on "$1" find / -xdev \( -path /proc -o -path /sys -o -path /run/systemd -o -path /srv/media \
     -o -path /packages -o -path /home -o -path /tmp -o -path '/var/log/journal' \
-    -o -path /var/cache/apt \) -prune -o -iname '*dmc*' -print | grep -vE '/(debian|apt)/' || true
+    -o -path /var/cache/apt \) -prune -o -iname '*dmc*' -print | grep -vE '/(debian|apt)/|[xX]dmcp' || true
 }
 
 mkdir -p "$work/packages"
@@ -149,7 +149,7 @@ fi
 if on nas journalctl -u dmc -p warning -o cat --no-pager | grep -q 'agent started'; then
   fail "ordinary lines are no warnings"
 fi
-on nas systemd-analyze verify /usr/lib/systemd/system/dmc.service 2>&1 | tee "$work/verify"
+on nas systemd-analyze verify --man=no /usr/lib/systemd/system/dmc.service 2>&1 | tee "$work/verify"
 if grep -q dmc.service "$work/verify"; then fail "the unit is right"; fi
 on nas systemd-analyze security dmc --no-pager | tail -1
 
