@@ -5,21 +5,28 @@
 
 mod builtin;
 mod codec;
+mod container;
+mod encoder;
 mod input;
 pub mod lengths;
 pub mod options;
 mod pixel;
 mod preset;
 mod single;
+mod speed;
 mod stored;
 mod task;
 mod video;
+mod word;
 
-pub use codec::{Codec, Container, Encoder, EncoderSpeed, Hardware, MediaKind, UnknownWord};
+pub use codec::{Codec, MediaKind};
+pub use container::Container;
+pub use encoder::{Encoder, Hardware};
 pub use input::InputFormat;
 pub use pixel::PixFmt;
 pub use preset::{AudioPolicy, Preset, PresetError, PresetOverrides, Quality};
 pub use single::{SoundTask, StillTask};
+pub use speed::EncoderSpeed;
 pub use task::{
     AudioTask, Capabilities, Feed, ImageTask, PtsDigest, ResolutionBand, SegmentTask, SpecError,
     TaskInput, TaskSpec, WholeTask, WorkClass,
@@ -28,3 +35,4 @@ pub use video::{
     Colour, ContentLight, FieldOrder, Filter, MasteringDisplay, RateCap, Rational, VideoSettings,
     VideoWork,
 };
+pub use word::UnknownWord;
