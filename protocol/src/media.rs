@@ -4,6 +4,8 @@
 //! and a closed list of pixel formats. [`TaskSpec::validate`] is called before anything is run.
 
 mod builtin;
+mod capabilities;
+mod class;
 mod codec;
 mod container;
 mod encoder;
@@ -16,9 +18,12 @@ mod single;
 mod speed;
 mod stored;
 mod task;
+mod validate;
 mod video;
 mod word;
 
+pub use capabilities::Capabilities;
+pub use class::{ResolutionBand, WorkClass};
 pub use codec::{Codec, MediaKind};
 pub use container::Container;
 pub use encoder::{Encoder, Hardware};
@@ -28,9 +33,9 @@ pub use preset::{AudioPolicy, Preset, PresetError, PresetOverrides, Quality};
 pub use single::{SoundTask, StillTask};
 pub use speed::EncoderSpeed;
 pub use task::{
-    AudioTask, Capabilities, Feed, ImageTask, PtsDigest, ResolutionBand, SegmentTask, SpecError,
-    TaskInput, TaskSpec, WholeTask, WorkClass,
+    AudioTask, Feed, ImageTask, PtsDigest, SegmentTask, TaskInput, TaskSpec, WholeTask,
 };
+pub use validate::SpecError;
 pub use video::{
     Colour, ContentLight, FieldOrder, Filter, MasteringDisplay, RateCap, Rational, VideoSettings,
     VideoWork,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::task::{check, check_filters, check_size, check_stream, limit};
+use super::validate::{check, check_filters, check_size, check_stream, limit};
 use super::{Encoder, EncoderSpeed, Filter, InputFormat, MediaKind, PixFmt, Quality, SpecError};
 
 /// One picture, or pictures that move, into a picture format.
