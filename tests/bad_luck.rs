@@ -14,6 +14,7 @@ use crate::support::bed::{Bed, Meeting};
 use crate::support::compare::{Depth, compare};
 use crate::support::dmc::Job;
 use crate::support::film::Film;
+use crate::support::namespaces::{mount_disk, on_small_disks};
 use crate::support::process::{descendants, run, signal};
 use crate::support::zoo;
 
@@ -383,47 +384,6 @@ fn a_source_is_served_only_while_a_job_may_need_it() {
     wait_until("nobody needs it", FILM_LIMIT, || leftovers(&served).is_empty());
 }
 
-/// Set where a test runs that may mount file systems of its own.
-const INSIDE: &str = "DMC_TEST_INSIDE";
-
-/// Runs a test of this file once more, where it may mount small disks that nobody else sees; all
-/// is gone when it ends. True: this is there.
-fn on_small_disks(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let root = rustix::process::geteuid().is_root();
-    let mut apart = vec!["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    if !root {
-        apart.extend(["--user", "--map-root-user"]);
-    }
-    let possible = run(Command::new("unshare").args(&apart).arg("true"), Duration::from_secs(10));
-    if !possible.ok() && !root {
-        eprintln!("skipped: this machine lets only root make namespaces");
-        return false;
-    }
-    let mut command = Command::new("unshare");
-    command.args(&apart).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "--nocapture", &format!("bad_luck::{test}")]).env(INSIDE, "1");
-    // Inside, a directory with a disk in it cannot be removed; here the disk is gone.
-    let dir = tempfile::tempdir().unwrap();
-    command.env("TMPDIR", dir.path());
-    // What only the parent may do.
-    zoo::get("plain.mp4");
-    crate::support::dmc::binary();
-    let done = run(&mut command, Duration::from_secs(400));
-    assert!(done.ok(), "{done}");
-    false
-}
-
-fn mount_disk(at: &Path, mib: u32) {
-    let size = format!("size={mib}m");
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", &size, "none"]).arg(at);
-    let done = run(&mut mount, Duration::from_secs(10));
-    assert!(done.ok(), "{done}");
-}
-
 /// A file that takes all the room of a disk.
 struct Filler(PathBuf);
 
@@ -472,7 +432,8 @@ const SLOW: &[&str] = &["--preset", "h264", "--encoder-speed", "slow", "--segmen
 
 #[test]
 fn a_full_disk_of_the_state_is_waited_out() {
-    if !on_small_disks("a_full_disk_of_the_state_is_waited_out") {
+    zoo::get("plain.mp4");
+    if !on_small_disks(module_path!(), "a_full_disk_of_the_state_is_waited_out") {
         return;
     }
     let bed = bed_on_disks(&[Some(200)]);
@@ -508,7 +469,8 @@ fn a_full_disk_of_the_state_is_waited_out() {
 
 #[test]
 fn an_agent_with_a_full_disk_still_stops_cleanly() {
-    if !on_small_disks("an_agent_with_a_full_disk_still_stops_cleanly") {
+    zoo::get("plain.mp4");
+    if !on_small_disks(module_path!(), "an_agent_with_a_full_disk_still_stops_cleanly") {
         return;
     }
     let mut bed = bed_on_disks(&[Some(200)]);
@@ -529,7 +491,8 @@ fn an_agent_with_a_full_disk_still_stops_cleanly() {
 
 #[test]
 fn a_full_destination_is_waited_out() {
-    if !on_small_disks("a_full_destination_is_waited_out") {
+    zoo::get("plain.mp4");
+    if !on_small_disks(module_path!(), "a_full_destination_is_waited_out") {
         return;
     }
     let bed = bed_on_disks(&[None]);
@@ -558,7 +521,8 @@ fn a_full_destination_is_waited_out() {
 
 #[test]
 fn a_worker_without_room_gets_nothing_and_is_not_blamed() {
-    if !on_small_disks("a_worker_without_room_gets_nothing_and_is_not_blamed") {
+    zoo::get("plain.mp4");
+    if !on_small_disks(module_path!(), "a_worker_without_room_gets_nothing_and_is_not_blamed") {
         return;
     }
     let bed = bed_on_disks(&[None, Some(64)]);

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use crate::support::bed::{Bed, Meeting};
 use crate::support::compare::{Depth, compare};
 use crate::support::dmc::{Job, binary};
 use crate::support::film::Film;
+use crate::support::namespaces::{HOST, unshare};
 use crate::support::process::{Finished, Running, descendants, run};
 use crate::support::zoo;
 
@@ -117,32 +117,14 @@ fn an_agent_that_is_asked_to_end_says_so_and_leaves_nothing_running() {
     });
 }
 
-/// What `unshare` needs so that a test has hosts of its own; none where nobody may have them. The
-/// namespaces, links and processes are all gone when it ends, however it ends.
-fn apart() -> Option<Vec<&'static str>> {
-    let root = rustix::process::geteuid().is_root();
-    let mut apart = vec!["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    if !root {
-        apart.extend(["--user", "--map-root-user"]);
-    }
-    let possible = run(Command::new("unshare").args(&apart).arg("true"), Duration::from_secs(10));
-    if !possible.ok() && !root {
-        eprintln!("skipped: this machine lets only root make namespaces");
-        return None;
-    }
-    assert!(possible.ok(), "{possible}");
-    Some(apart)
-}
-
 /// Three hosts with a switch between them, as far as the kernel can play that.
 #[test]
 fn three_hosts_on_one_link_find_each_other_and_share_a_film() {
-    let Some(apart) = apart() else { return };
+    let Some(mut command) = unshare(HOST) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (source, out) = (zoo::get("long.mp4"), dir.path().join("film.mkv"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/three_hosts.sh");
-    let mut command = Command::new("unshare");
-    command.args(&apart).arg("bash").arg(script);
+    command.arg("bash").arg(script);
     command.args([binary(), &source, &out, dir.path()]);
     let done = run(&mut command, FILM_LIMIT);
     let log = |n: usize| fs::read_to_string(dir.path().join(format!("host{n}.log")));
@@ -160,11 +142,10 @@ fn three_hosts_on_one_link_find_each_other_and_share_a_film() {
 #[test]
 fn hosts_that_lose_each_other_are_together_again_soon() {
     const AWAY_S: &str = "13";
-    let Some(apart) = apart() else { return };
+    let Some(mut command) = unshare(HOST) else { return };
     let dir = tempfile::tempdir().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/recovery.sh");
-    let mut command = Command::new("unshare");
-    command.args(&apart).arg("bash").arg(script);
+    command.arg("bash").arg(script);
     command.args([binary(), dir.path(), Path::new(AWAY_S)]);
     let done = run(&mut command, FILM_LIMIT);
     let log = |n: usize| fs::read_to_string(dir.path().join(format!("host{n}.log")));

@@ -4,6 +4,7 @@ pub mod bed;
 pub mod compare;
 pub mod dmc;
 pub mod film;
+pub mod namespaces;
 pub mod picture;
 pub mod process;
 pub mod subtitles;
