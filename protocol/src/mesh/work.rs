@@ -19,7 +19,7 @@ use super::{Mesh, Output};
 pub use grants::Grant;
 
 /// How often the time that results wait is made durable.
-const KEPT_SAVE_MS: u64 = 3_600_000;
+pub(super) const KEPT_SAVE_MS: u64 = 3_600_000;
 
 /// Where an attempt stands here. `Ready` and `Running` are `Queued` on disk.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,6 +53,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// Whether it is still to be run, or runs.
+    pub(super) fn is_unfinished(&self) -> bool {
+        !matches!(self.stage, Stage::Done { .. })
+    }
+
     /// Whether it runs and will be finished so soon, as far as its speed tells.
     pub(super) fn ends_within(&self, ms: u64) -> bool {
         let Stage::Running(progress) = self.stage else { return false };
@@ -118,8 +123,8 @@ impl Work {
 
     /// Owners of attempts that are not finished.
     pub(super) fn owners(&self) -> BTreeSet<AgentId> {
-        let unfinished = |held: &&Held| !matches!(held.stage, Stage::Done { .. });
-        self.held.values().filter(unfinished).map(|held| held.record.owner).collect()
+        let unfinished = self.held.values().filter(|held| held.is_unfinished());
+        unfinished.map(|held| held.record.owner).collect()
     }
 
     /// Whether this agent takes no new work, by its person's word, by its hours or for the sake of
@@ -145,21 +150,17 @@ impl Work {
 
     /// Attempts that are not finished.
     pub fn unfinished(&self) -> usize {
-        self.held.values().filter(|held| !matches!(held.stage, Stage::Done { .. })).count()
+        self.held.values().filter(|held| held.is_unfinished()).count()
     }
 
     fn unfinished_of(&self, kind: MediaKind) -> usize {
-        let unfinished = |held: &&Held| !matches!(held.stage, Stage::Done { .. });
-        let of_kind = |held: &&Held| held.record.spec.encoder().kind() == kind;
-        self.held.values().filter(unfinished).filter(of_kind).count()
+        let unfinished = self.held.values().filter(|held| held.is_unfinished());
+        unfinished.filter(|held| held.record.spec.encoder().kind() == kind).count()
     }
 
     pub(super) fn unfinished_for(&self, owner: AgentId) -> usize {
-        self.held
-            .values()
-            .filter(|held| held.record.owner == owner)
-            .filter(|held| !matches!(held.stage, Stage::Done { .. }))
-            .count()
+        let unfinished = self.held.values().filter(|held| held.is_unfinished());
+        unfinished.filter(|held| held.record.owner == owner).count()
     }
 
     pub(super) fn held_for(&self, owner: AgentId) -> Vec<HeldAttempt> {

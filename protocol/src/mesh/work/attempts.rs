@@ -122,9 +122,8 @@ impl Mesh {
     pub(in crate::mesh) fn return_work(&mut self, grace_ms: u64, out: &mut Vec<Output>) {
         let (me, stopped) = (self.me, self.work.stopped);
         let theirs = self.work.held.values().filter(|held| {
-            let done = matches!(held.stage, Stage::Done { .. });
             let ends = !stopped && held.ends_within(grace_ms);
-            held.record.owner != me && !done && !ends
+            held.record.owner != me && held.is_unfinished() && !ends
         });
         let theirs: Vec<_> = theirs.map(|held| held.record.attempt).collect();
         self.return_these(theirs, "the agent stops", out);
@@ -138,10 +137,11 @@ impl Mesh {
         }
         let me = self.me;
         let others = self.peers.iter().any(|(id, peer)| id != me && peer.is_usable());
-        let back = self.work.held.values().filter(|held| {
-            let done = matches!(held.stage, Stage::Done { .. });
-            !done && (held.record.owner != me || others)
-        });
+        let back = self
+            .work
+            .held
+            .values()
+            .filter(|held| held.is_unfinished() && (held.record.owner != me || others));
         let back = back.map(|held| held.record.attempt).collect();
         self.return_these(back, "its person needs the machine", out);
     }

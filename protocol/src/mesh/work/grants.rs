@@ -100,9 +100,7 @@ impl Mesh {
     fn disk_needed(&self, grant: &Grant) -> u64 {
         let mut inputs = BTreeMap::from([(grant.blob.id, (grant.owner, grant.blob.bytes))]);
         let mut bytes = grant.spec.disk_bytes(grant.blob.bytes) - grant.blob.bytes;
-        let unfinished =
-            self.work.held.values().filter(|held| !matches!(held.stage, Stage::Done { .. }));
-        for held in unfinished {
+        for held in self.work.held.values().filter(|held| held.is_unfinished()) {
             let (blob, spec) = (held.record.blob, &held.record.spec);
             bytes = bytes.saturating_add(spec.disk_bytes(blob.bytes) - blob.bytes);
             if held.stage == Stage::Fetching {
