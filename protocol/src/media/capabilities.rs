@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, MediaKind, TaskSpec};
+use super::{Encoder, MediaKind};
 
 /// What an agent can do, each encoder proven by a test encode.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -16,11 +16,4 @@ pub struct Capabilities {
     pub encoders: BTreeMap<Encoder, [u8; 8]>,
     /// Kinds of media that can be made.
     pub kinds: BTreeSet<MediaKind>,
-}
-
-impl Capabilities {
-    /// Whether all that a task needs is here.
-    pub fn can_run(&self, spec: &TaskSpec) -> bool {
-        spec.requires().iter().all(|encoder| self.encoders.contains_key(encoder))
-    }
 }
