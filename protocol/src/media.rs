@@ -1,7 +1,7 @@
 //! Typed descriptions of media work; never raw ffmpeg words from the wire.
 //!
-//! Everything here may arrive from a peer, so every type is bounded: enums, numbers with ranges,
-//! and a closed list of pixel formats. [`TaskSpec::validate`] is called before anything is run.
+//! Everything here may arrive from a peer, so every type is bounded: enums, numbers with ranges, and
+//! closed lists of pixel and file formats. [`TaskSpec::validate`] is called before anything is run.
 
 mod builtin;
 mod capabilities;

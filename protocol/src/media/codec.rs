@@ -16,7 +16,7 @@ pub enum MediaKind {
     Video,
     /// Sound without moving pictures (cover art does not count).
     Audio,
-    /// One still picture.
+    /// A picture: a still one, or an animation.
     Image,
 }
 

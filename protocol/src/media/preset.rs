@@ -11,12 +11,12 @@ use super::options::Options;
 use super::stored::StoredPreset;
 use super::{Container, Encoder, EncoderSpeed, MediaKind};
 
-use defaults::{default_crf, default_speed, own_audio, own_container};
+use defaults::{default_quality, default_speed, own_audio, own_container};
 
 pub use error::PresetError;
 pub use overrides::PresetOverrides;
 
-/// How good the pictures must be.
+/// How good pictures or sound must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Quality {
     /// Constant rate factor on the encoder's own scale.
@@ -74,10 +74,10 @@ impl Preset {
             name: name.to_owned(),
             description: description.to_owned(),
             encoder,
-            quality: default_crf(encoder),
+            quality: default_quality(encoder),
             speed: default_speed(encoder),
             container: own_container(encoder).unwrap_or(Container::Mkv),
-            audio: own_audio(encoder, default_crf(encoder)),
+            audio: own_audio(encoder, default_quality(encoder)),
             max_height: None,
             options: Options::default(),
         }

@@ -14,7 +14,7 @@ pub enum EncoderSpeed {
     /// Fastest, largest.
     #[serde(alias = "Ultrafast")]
     Ultrafast,
-    /// Very fast.
+    /// A little slower than the fastest.
     #[serde(alias = "Superfast")]
     Superfast,
     /// Very fast.

@@ -101,16 +101,16 @@ pub struct AudioTask {
     pub duration_us: u64,
 }
 
-/// One still picture.
+/// One still picture, into a PNG.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageTask {
     /// The source's file format.
     pub format: InputFormat,
     /// The encoder.
     pub encoder: Encoder,
-    /// Width of the result's picture.
+    /// Width of the result's picture in pixels.
     pub width: u32,
-    /// Height of the result's picture.
+    /// Height of the result's picture in pixels.
     pub height: u32,
     /// Exact changes (turning upright, pixel format).
     pub exact_filters: Vec<Filter>,
@@ -125,7 +125,7 @@ pub enum TaskSpec {
     Whole(WholeTask),
     /// One audio stream.
     Audio(AudioTask),
-    /// One still picture.
+    /// One still picture, into a PNG.
     Image(ImageTask),
     /// A picture, or pictures that move, into another picture format than PNG.
     Still(StillTask),
@@ -291,6 +291,7 @@ impl TaskSpec {
     }
 }
 
+/// Pixels of a picture of that size.
 pub(super) fn pixels(width: u32, height: u32) -> u64 {
     u64::from(width) * u64::from(height)
 }

@@ -23,19 +23,33 @@ pub struct SpecError {
 
 /// Limits of specs that a peer may send.
 pub(super) mod limit {
+    /// Pixels of one side of a picture.
     pub const DIMENSION_MAX: u32 = 16_384;
+    /// Pixels of one picture.
     pub const PIXELS_MAX: u64 = 134_217_728;
+    /// Frames of one task.
     pub const FRAMES_MAX: u64 = 100_000_000;
+    /// Segments of one film.
     pub const SEGMENTS_MAX: u32 = 100_000;
+    /// Greatest timestamp in ticks, before or after zero: sums and differences of two still fit.
     pub const TICKS_MAX: i64 = 1 << 60;
+    /// Greatest index of a stream in its file.
     pub const STREAM_MAX: u32 = 1_000;
+    /// Filters in one list.
     pub const FILTERS_MAX: usize = 8;
+    /// Seconds by which the timestamps of a piece may be moved.
     pub const SHIFT_S_MAX: u32 = 100_000;
+    /// How many keyframes before its segment a piece may begin.
     pub const PREROLL_MAX: u8 = 16;
+    /// Greatest numerator and denominator of a time base.
     pub const TIME_BASE_MAX: u32 = 2_000_000_000;
+    /// Greatest numerator and denominator of a pixel's shape or a frame rate.
     pub const ASPECT_MAX: u32 = 1_000_000;
+    /// Channels of one audio stream.
     pub const CHANNELS_MAX: u16 = 64;
+    /// Samples per second.
     pub const RATE_MAX: u32 = 1_536_000;
+    /// Bits per second of one audio stream.
     pub const BPS_MAX: u32 = 10_000_000;
     /// A thousand years in microseconds.
     pub const DURATION_US_MAX: u64 = 31_557_600_000_000_000;

@@ -1,13 +1,13 @@
 //! Whether the settings of a preset go together.
 
-use super::defaults::{default_crf, own_audio, own_container};
+use super::defaults::{default_quality, own_audio, own_container};
 use super::{AudioPolicy, Preset, PresetError, Quality};
 use crate::media::options::{Family, Tracks};
 use crate::media::{Container, Encoder, MediaKind};
 
-/// The heights that `max_height` may have, in pixels.
-const HEIGHTS: std::ops::RangeInclusive<u32> = 16..=16_384;
-
+/// What `max_height` and `max_width` may be, in pixels.
+const SIDES: std::ops::RangeInclusive<u32> = 16..=16_384;
+/// Longest name of a preset in bytes.
 const NAME_BYTES_MAX: usize = 200;
 
 impl Preset {
@@ -50,7 +50,7 @@ impl Preset {
         }
         self.check_options()?;
         if let Some(height) = self.max_height
-            && !HEIGHTS.contains(&height)
+            && !SIDES.contains(&height)
         {
             return Err(PresetError::Height { height });
         }
@@ -64,7 +64,7 @@ impl Preset {
     fn check_options(&self) -> Result<(), PresetError> {
         let options = &self.options;
         if let Some(width) = options.max_width
-            && !HEIGHTS.contains(&width)
+            && !SIDES.contains(&width)
         {
             return Err(PresetError::Width { width });
         }
@@ -119,6 +119,6 @@ impl Preset {
     }
 
     fn takes_percent(&self) -> bool {
-        matches!(default_crf(self.encoder), Quality::Percent(_))
+        matches!(default_quality(self.encoder), Quality::Percent(_))
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::media::{AudioPolicy, Codec, Container, Encoder, EncoderSpeed, MediaKind, Quality};
 
-pub(super) fn default_crf(encoder: Encoder) -> Quality {
+/// How good its result is.
+pub(super) fn default_quality(encoder: Encoder) -> Quality {
     match encoder {
         Encoder::Libx264 => Quality::Crf(23),
         Encoder::Libx265 => Quality::Crf(28),
@@ -43,6 +44,7 @@ pub(super) fn own_audio(encoder: Encoder, quality: Quality) -> AudioPolicy {
     }
 }
 
+/// How much time it takes.
 pub(super) fn default_speed(encoder: Encoder) -> EncoderSpeed {
     // SVT-AV1's "medium" is far slower than x264's.
     if encoder == Encoder::Libsvtav1 { EncoderSpeed::Fast } else { EncoderSpeed::Medium }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::defaults::{default_bps, default_crf, default_speed, own_audio, own_container};
+use super::defaults::{default_bps, default_quality, default_speed, own_audio, own_container};
 use super::{AudioPolicy, Preset, PresetError, Quality};
 use crate::media::options::{Crop, Deinterlace, Family, Fps, Target, Tracks};
 use crate::media::{Codec, Container, Encoder, EncoderSpeed, MediaKind};
@@ -67,7 +67,7 @@ impl Preset {
             }
             if encoder != preset.encoder {
                 preset.encoder = encoder;
-                preset.quality = default_crf(encoder);
+                preset.quality = default_quality(encoder);
                 preset.speed = default_speed(encoder);
                 // Each codec of pictures and of sound alone has a format of its own.
                 if encoder.kind() != MediaKind::Video {
