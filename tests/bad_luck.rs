@@ -6,17 +6,16 @@ mod files;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::bed::{Bed, Meeting};
-use crate::support::compare::{Depth, compare};
+use crate::support::compare::{Depth, same_film};
 use crate::support::dmc::Job;
-use crate::support::film::Film;
 use crate::support::process::{descendants, run, signal};
+use crate::support::wait::wait_until;
 use crate::support::zoo;
 
 const FILM_LIMIT: Duration = Duration::from_secs(240);
@@ -30,14 +29,6 @@ fn ask_for(bed: &Bed, n: usize, source: &Path, out: &Path, words: &[&str]) -> St
     let asked = run(&mut command, Duration::from_secs(60));
     assert!(asked.ok(), "{asked}");
     Job::last_of(&asked.stdout).unwrap_or_else(|| panic!("{asked}")).id().to_owned()
-}
-
-fn wait_until(what: &str, limit: Duration, mut now: impl FnMut() -> bool) {
-    let end = Instant::now() + limit;
-    while !now() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Waits until a job is over, and for its success.
@@ -129,12 +120,6 @@ fn half_done(bed: &Bed) -> (String, PathBuf, PathBuf, u32) {
     (id, source, out, encoder)
 }
 
-fn is_the_same_film(source: &Path, out: &Path) {
-    let (source, result) = (Film::open(source).unwrap(), Film::open(out).unwrap());
-    let verdict = compare(&source, &result, Depth::Lossless).unwrap();
-    assert_eq!(verdict.differences, Vec::<String>::new());
-}
-
 #[test]
 fn jobs_wait_for_their_turn_and_one_that_left_comes_back_with_what_was_done() {
     let mut bed = Bed::start_with(1, Meeting::Address, |_, command| {
@@ -186,7 +171,7 @@ fn jobs_wait_for_their_turn_and_one_that_left_comes_back_with_what_was_done() {
     let job = wait_for_success(&bed, 0, &first);
     let after = commits(&job);
     assert!(before.iter().all(|done| after.contains(done)), "done again: {before:?} {after:?}");
-    is_the_same_film(&source, &out);
+    same_film(&source, &out, Depth::Lossless);
     wait_for_success(&bed, 0, &third);
     let removed = run(bed.dmc(0).args(["jobs", "remove", &first]), Duration::from_secs(60));
     assert!(removed.ok(), "{removed}");

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{FILM_LIMIT, ask_for, leftovers, wait_for_success, wait_until};
+use super::{FILM_LIMIT, ask_for, leftovers, wait_for_success};
 use crate::support::bed::{Bed, Meeting};
 use crate::support::namespaces::{mount_disk, on_small_disks};
 use crate::support::process::run;
+use crate::support::wait::wait_until;
 use crate::support::zoo;
 
 /// A file that takes all the room of a disk.

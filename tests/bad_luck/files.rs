@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{
-    FILM_LIMIT, ask_for, half_done, hold_encoder, is_the_same_film, leftovers, wait_for_success,
-    wait_until,
-};
+use super::{FILM_LIMIT, ask_for, half_done, hold_encoder, leftovers, wait_for_success};
 use crate::support::bed::{Bed, Meeting};
-use crate::support::compare::{Depth, compare};
+use crate::support::compare::{Depth, same_film};
 use crate::support::film::Film;
 use crate::support::process::{run, signal};
+use crate::support::wait::wait_until;
 use crate::support::zoo;
 
 /// Files in the store that are held by names with that beginning.
@@ -63,9 +61,7 @@ fn files_that_a_bad_disk_damages_are_made_anew() {
     signal(encoder, Signal::CONT);
     let job = wait_for_success(&bed, 0, &id);
     assert!(job.0["proof"]["pixels_equal"].as_bool().unwrap(), "{:#}", job.0);
-    let (source, result) = (Film::open(&source).unwrap(), Film::open(&out).unwrap());
-    let verdict = compare(&source, &result, Depth::Lossless).unwrap();
-    assert_eq!(verdict.differences, Vec::<String>::new());
+    same_film(&source, &out, Depth::Lossless);
     let log = bed.log(0);
     for what in ["its piece is damaged", "its result is damaged"] {
         assert!(log.contains(what), "not noticed: {what}");
@@ -82,7 +78,7 @@ fn a_source_that_is_only_touched_is_still_the_source() {
     fs::rename(&copy, &source).unwrap();
     signal(encoder, Signal::CONT);
     wait_for_success(&bed, 0, &id);
-    is_the_same_film(&source, &out);
+    same_film(&source, &out, Depth::Lossless);
     assert!(bed.log(0).contains("its content is the same"), "{}", bed.log(0));
 }
 
@@ -106,7 +102,7 @@ fn a_source_that_changes_fails_its_job_and_a_retry_converts_the_new_one() {
     let retried = run(bed.dmc(0).args(["jobs", "retry", &id]), Duration::from_secs(60));
     assert!(retried.ok(), "{retried}");
     wait_for_success(&bed, 0, &id);
-    is_the_same_film(&source, &out);
+    same_film(&source, &out, Depth::Lossless);
 }
 
 /// An ffmpeg that spoils the first picture part that it makes in a way that only decoding shows:
@@ -147,8 +143,6 @@ fn a_part_that_was_spoilt_while_it_was_made_is_found_and_made_again() {
     assert!(done.ok(), "{done}\n{}", bed.log(0));
     assert!(dir.path().join("spoilt").exists(), "nothing was spoilt");
     assert!(bed.log(0).contains("decoding the result"), "{}", bed.log(0));
-    let (source, result) = (Film::open(&source).unwrap(), Film::open(&out).unwrap());
-    let verdict = compare(&source, &result, Depth::Times).unwrap();
-    assert!(verdict.differences.is_empty(), "{:?}", verdict.differences);
+    same_film(&source, &out, Depth::Times);
     assert_eq!(Film::strict_complaint(&out), None);
 }

@@ -10,6 +10,7 @@ mod tags;
 mod turn;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -57,6 +58,13 @@ impl Verdict {
             self.differ(format!("{what}: {source:?} became {result:?}"));
         }
     }
+}
+
+/// Two files must hold the same film.
+pub fn same_film(source: &Path, result: &Path, depth: Depth) {
+    let (source, result) = (Film::open(source).unwrap(), Film::open(result).unwrap());
+    let verdict = compare(&source, &result, depth).unwrap();
+    assert_eq!(verdict.differences, Vec::<String>::new());
 }
 
 /// Compares a source with what was made of it.

@@ -8,4 +8,5 @@ pub mod namespaces;
 pub mod picture;
 pub mod process;
 pub mod subtitles;
+pub mod wait;
 pub mod zoo;
