@@ -15,6 +15,7 @@ use crate::support::dmc::Job;
 use crate::support::process::{Finished, run};
 use crate::support::wait;
 
+/// For what an agent does to one short film.
 pub const LIMIT: Duration = Duration::from_secs(120);
 /// Quick, and smaller than what [`film`] makes.
 pub const FAST: [&str; 4] = ["--codec", "h264", "--encoder-speed", "ultrafast"];
