@@ -191,20 +191,10 @@ impl TaskSpec {
                 .saturating_mul(u64::from(task.expected.count)),
             TaskSpec::Whole(task) => pixels(task.video.width, task.video.height)
                 .saturating_mul(self.frames().unwrap_or(1_000)),
-            TaskSpec::Audio(task) => {
-                (task.duration_us / 1_000)
-                    .saturating_mul(u64::from(task.sample_rate))
-                    .saturating_mul(u64::from(task.channels))
-                    / 1_000
-            }
+            TaskSpec::Audio(task) => samples(task.duration_us, task.sample_rate, task.channels),
             TaskSpec::Image(task) => pixels(task.width, task.height),
             TaskSpec::Still(task) => pixels(task.width, task.height),
-            TaskSpec::Sound(task) => {
-                (task.duration_us / 1_000)
-                    .saturating_mul(u64::from(task.sample_rate))
-                    .saturating_mul(u64::from(task.channels))
-                    / 1_000
-            }
+            TaskSpec::Sound(task) => samples(task.duration_us, task.sample_rate, task.channels),
         };
         units.max(1)
     }
@@ -289,6 +279,12 @@ impl TaskSpec {
             TaskSpec::Sound(task) => format!("sound ({})", task.encoder),
         }
     }
+}
+
+/// Samples of all channels in that time.
+fn samples(duration_us: u64, sample_rate: u32, channels: u16) -> u64 {
+    let a_second = u64::from(sample_rate);
+    (duration_us / 1_000).saturating_mul(a_second).saturating_mul(u64::from(channels)) / 1_000
 }
 
 /// Pixels of a picture of that size.
