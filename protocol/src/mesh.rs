@@ -8,11 +8,11 @@
 //! encode, verify, join) is an output that the runtime starts and whose end comes back as an input.
 //!
 //! One subject a file: [`peers`] who is there, [`jobs`] what this owner wants done, [`leases`] who
-//! may do it, [`work`] what this worker does for others, [`placement`] who gets what, [`forecast`]
-//! when it would be done, [`hedge`] second attempts at stragglers, [`offers`] who hears of work,
-//! [`fairness`] whose turn it is at a worker, [`reconcile`] what two agents tell each other when
+//! may do it, [`work`] what this worker does for others, [`placement`] who gets what, `forecast`
+//! when it would be done, `hedge` second attempts at stragglers, `offers` who hears of work,
+//! `fairness` whose turn it is at a worker, [`reconcile`] what two agents tell each other when
 //! they meet again, [`handover`] whole jobs that this agent gave away, [`custody`] those that it
-//! keeps for others, [`shelf`] those that are over and leave the memory, [`evict`] who is no member
+//! keeps for others, [`shelf`] those that are over and leave the memory, `evict` who is no member
 //! any more.
 
 pub mod custody;
