@@ -1,23 +1,26 @@
-//! One agent and bad luck: killed, out of room, a source that changes under its hands.
+//! One agent and bad luck: killed, stopped, out of room, files that change under its hands.
+
+mod disks;
+mod files;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::bed::{Bed, Meeting};
-use crate::support::compare::{Depth, compare};
+use crate::support::compare::{Depth, same_film};
 use crate::support::dmc::Job;
-use crate::support::film::Film;
 use crate::support::process::{descendants, run, signal};
+use crate::support::wait::wait_until;
 use crate::support::zoo;
 
 const FILM_LIMIT: Duration = Duration::from_secs(240);
+/// For `long.mp4`: four segments, each of which takes seconds on a fast machine too.
+const LONG: &[&str] = &["--preset", "h264", "--encoder-speed", "medium", "--segment-seconds", "12"];
 
 /// Asks agent `n` for a film without waiting for it; returns the job's id.
 fn ask_for(bed: &Bed, n: usize, source: &Path, out: &Path, words: &[&str]) -> String {
@@ -26,14 +29,6 @@ fn ask_for(bed: &Bed, n: usize, source: &Path, out: &Path, words: &[&str]) -> St
     let asked = run(&mut command, Duration::from_secs(60));
     assert!(asked.ok(), "{asked}");
     Job::last_of(&asked.stdout).unwrap_or_else(|| panic!("{asked}")).id().to_owned()
-}
-
-fn wait_until(what: &str, limit: Duration, mut now: impl FnMut() -> bool) {
-    let end = Instant::now() + limit;
-    while !now() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Waits until a job is over, and for its success.
@@ -111,62 +106,6 @@ fn what_a_killed_agent_left_behind_goes_at_its_next_start() {
     assert_eq!(leftovers(&bed.data(0).join("work")), Vec::<PathBuf>::new());
 }
 
-/// Files in the store that are held by names with that beginning.
-fn held_files(data: &Path, holder: &str) -> Vec<PathBuf> {
-    let holder: String = holder.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let pins = leftovers(&data.join("pins"));
-    let names = pins.iter().filter_map(|pin| pin.file_name()?.to_str()?.split_once('.'));
-    let held = names.filter(|(_, by)| by.starts_with(&holder));
-    let mut files: Vec<PathBuf> =
-        held.map(|(id, _)| data.join("blobs").join(&id[..2]).join(id)).collect();
-    files.sort();
-    files.dedup();
-    files
-}
-
-/// Flips a bit in the middle of a file, as a bad disk does.
-fn damage(file: &Path) {
-    let mut bytes = fs::read(file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x10;
-    fs::write(file, bytes).unwrap();
-}
-
-#[test]
-fn files_that_a_bad_disk_damages_are_made_anew() {
-    let bed = Bed::start(1, Meeting::Address);
-    let (source, out) = (zoo::get("plain.mp4"), bed.dir("out").join("film.mkv"));
-    let words = ["--preset", "lossless", "--segment-seconds", "2"];
-    let id = ask_for(&bed, 0, &source, &out, &words);
-    wait_until("a segment is committed", FILM_LIMIT, || {
-        bed.job(0, &id).0["tasks_done"].as_u64() > Some(0)
-    });
-    let encoder = hold_encoder(bed.process_id(0), "ffv1");
-    let mut parts = Vec::new();
-    wait_until("a piece waits beside that of the encoder", FILM_LIMIT, || {
-        parts = held_files(bed.data(0), "part-");
-        held_files(bed.data(0), "piece-").len() > 1
-    });
-    let words = fs::read_to_string(format!("/proc/{encoder}/cmdline")).unwrap();
-    let idle = |file: &PathBuf| !words.contains(file.to_str().unwrap());
-    let pieces: Vec<_> = held_files(bed.data(0), "piece-").into_iter().filter(idle).collect();
-    assert!(!pieces.is_empty() && !parts.is_empty(), "{pieces:?} {parts:?}");
-    damage(&pieces[0]);
-    // The largest is a film, the smallest a list of frames.
-    parts.sort_by_key(|file| fs::metadata(file).unwrap().len());
-    damage(parts.last().unwrap());
-    signal(encoder, Signal::CONT);
-    let job = wait_for_success(&bed, 0, &id);
-    assert!(job.0["proof"]["pixels_equal"].as_bool().unwrap(), "{:#}", job.0);
-    let (source, result) = (Film::open(&source).unwrap(), Film::open(&out).unwrap());
-    let verdict = compare(&source, &result, Depth::Lossless).unwrap();
-    assert_eq!(verdict.differences, Vec::<String>::new());
-    let log = bed.log(0);
-    for what in ["its piece is damaged", "its result is damaged"] {
-        assert!(log.contains(what), "not noticed: {what}");
-    }
-}
-
 /// A job of a film of its own, held in the middle of its second segment or later.
 fn half_done(bed: &Bed) -> (String, PathBuf, PathBuf, u32) {
     let source = bed.dir("in").join("film.mp4");
@@ -179,49 +118,6 @@ fn half_done(bed: &Bed) -> (String, PathBuf, PathBuf, u32) {
     });
     let encoder = hold_encoder(bed.process_id(0), "ffv1");
     (id, source, out, encoder)
-}
-
-fn is_the_same_film(source: &Path, out: &Path) {
-    let (source, result) = (Film::open(source).unwrap(), Film::open(out).unwrap());
-    let verdict = compare(&source, &result, Depth::Lossless).unwrap();
-    assert_eq!(verdict.differences, Vec::<String>::new());
-}
-
-#[test]
-fn a_source_that_is_only_touched_is_still_the_source() {
-    let bed = Bed::start(1, Meeting::Address);
-    let (id, source, out, encoder) = half_done(&bed);
-    // Other times, another inode, the same bytes.
-    let copy = source.with_extension("copy");
-    fs::copy(&source, &copy).unwrap();
-    fs::rename(&copy, &source).unwrap();
-    signal(encoder, Signal::CONT);
-    wait_for_success(&bed, 0, &id);
-    is_the_same_film(&source, &out);
-    assert!(bed.log(0).contains("its content is the same"), "{}", bed.log(0));
-}
-
-#[test]
-fn a_source_that_changes_fails_its_job_and_a_retry_converts_the_new_one() {
-    let bed = Bed::start(1, Meeting::Address);
-    let (id, source, out, encoder) = half_done(&bed);
-    // The same size and modification time, other bytes.
-    let time = fs::metadata(&source).unwrap().modified().unwrap();
-    damage(&source);
-    fs::File::options().write(true).open(&source).unwrap().set_modified(time).unwrap();
-    signal(encoder, Signal::CONT);
-    wait_until("the job is over", FILM_LIMIT, || bed.job(0, &id).status().starts_with("finished"));
-    let job = bed.job(0, &id);
-    assert_eq!(job.status(), "finished_with_errors", "{:#}", job.0);
-    let errors = job.0["errors"].to_string();
-    assert!(errors.contains("changed while it was being converted"), "{errors}");
-    assert_eq!(leftovers(out.parent().unwrap()), Vec::<PathBuf>::new(), "nothing is mixed");
-
-    fs::copy(zoo::get("h264_opengop.mkv"), &source).unwrap();
-    let retried = run(bed.dmc(0).args(["jobs", "retry", &id]), Duration::from_secs(60));
-    assert!(retried.ok(), "{retried}");
-    wait_for_success(&bed, 0, &id);
-    is_the_same_film(&source, &out);
 }
 
 #[test]
@@ -275,7 +171,7 @@ fn jobs_wait_for_their_turn_and_one_that_left_comes_back_with_what_was_done() {
     let job = wait_for_success(&bed, 0, &first);
     let after = commits(&job);
     assert!(before.iter().all(|done| after.contains(done)), "done again: {before:?} {after:?}");
-    is_the_same_film(&source, &out);
+    same_film(&source, &out, Depth::Lossless);
     wait_for_success(&bed, 0, &third);
     let removed = run(bed.dmc(0).args(["jobs", "remove", &first]), Duration::from_secs(60));
     assert!(removed.ok(), "{removed}");
@@ -314,9 +210,6 @@ fn a_stopped_agent_hands_over_what_it_can_finish_and_pause_survives() {
     bed.ask(0, &["resume"]);
     wait_for_success(&bed, 0, &id);
 }
-
-/// For `long.mp4`: four segments, each of which takes seconds on a fast machine too.
-const LONG: &[&str] = &["--preset", "h264", "--encoder-speed", "medium", "--segment-seconds", "12"];
 
 /// The states of what an agent holds of a job.
 fn held_by(job: &Job, name: &str) -> Vec<String> {
@@ -381,244 +274,4 @@ fn a_source_is_served_only_while_a_job_may_need_it() {
     bed.start_again(0);
     bed.wait_for_peers(0, 0);
     wait_until("nobody needs it", FILM_LIMIT, || leftovers(&served).is_empty());
-}
-
-/// Set where a test runs that may mount file systems of its own.
-const INSIDE: &str = "DMC_TEST_INSIDE";
-
-/// Runs a test of this file once more, where it may mount small disks that nobody else sees; all
-/// is gone when it ends. True: this is there.
-fn on_small_disks(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let root = rustix::process::geteuid().is_root();
-    let mut apart = vec!["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    if !root {
-        apart.extend(["--user", "--map-root-user"]);
-    }
-    let possible = run(Command::new("unshare").args(&apart).arg("true"), Duration::from_secs(10));
-    if !possible.ok() && !root {
-        eprintln!("skipped: this machine lets only root make namespaces");
-        return false;
-    }
-    let mut command = Command::new("unshare");
-    command.args(&apart).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "--nocapture", &format!("bad_luck::{test}")]).env(INSIDE, "1");
-    // Inside, a directory with a disk in it cannot be removed; here the disk is gone.
-    let dir = tempfile::tempdir().unwrap();
-    command.env("TMPDIR", dir.path());
-    // What only the parent may do.
-    zoo::get("plain.mp4");
-    crate::support::dmc::binary();
-    let done = run(&mut command, Duration::from_secs(400));
-    assert!(done.ok(), "{done}");
-    false
-}
-
-fn mount_disk(at: &Path, mib: u32) {
-    let size = format!("size={mib}m");
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", &size, "none"]).arg(at);
-    let done = run(&mut mount, Duration::from_secs(10));
-    assert!(done.ok(), "{done}");
-}
-
-/// A file that takes all the room of a disk.
-struct Filler(PathBuf);
-
-impl Filler {
-    fn fill(disk: &Path) -> Self {
-        let filler = Self(disk.join("filler"));
-        filler.take_more();
-        filler
-    }
-
-    /// Takes what has become free since.
-    fn take_more(&self) {
-        let mut file = fs::File::options().create(true).append(true).open(&self.0).unwrap();
-        let part = vec![1; 1 << 16];
-        while file.write_all(&part).is_ok() {}
-    }
-}
-
-impl Drop for Filler {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Starts agents whose data directories are disks of that many MiB, where a number is given.
-fn bed_on_disks(mib: &[Option<u32>]) -> Bed {
-    Bed::start_with(mib.len(), Meeting::Address, |n, command| {
-        let words: Vec<_> = command.get_args().collect();
-        let at = words.iter().position(|word| *word == "--data-dir").unwrap();
-        let data = PathBuf::from(words[at + 1]);
-        if let Some(mib) = mib[n] {
-            mount_disk(&data, mib);
-        }
-        command.args(["--slots", "1"]).env("DMC_DISK_RESERVE_BYTES", "1000000");
-    })
-}
-
-fn waits_for_room(bed: &Bed, id: &str) -> bool {
-    let job = bed.job(0, id);
-    assert!(!job.status().starts_with("finished"), "{:#}", job.0);
-    let why = job.0["waiting"].as_str().unwrap_or_default();
-    job.0["phase"] == "waiting" && why.contains("waiting for room")
-}
-
-const SLOW: &[&str] = &["--preset", "h264", "--encoder-speed", "slow", "--segment-seconds", "3"];
-
-#[test]
-fn a_full_disk_of_the_state_is_waited_out() {
-    if !on_small_disks("a_full_disk_of_the_state_is_waited_out") {
-        return;
-    }
-    let bed = bed_on_disks(&[Some(200)]);
-    let (source, out) = (zoo::get("plain.mp4"), bed.dir("out").join("film.mkv"));
-    assert!(bed.data(0).join("ballast").exists());
-    let id = ask_for(&bed, 0, &source, &out, SLOW);
-    wait_until("it encodes", FILM_LIMIT, || bed.job(0, &id).0["phase"] == "encoding");
-    let filler = Filler::fill(bed.data(0));
-    // The ballast's room goes as well, to whoever fills the disk.
-    wait_until("the job waits for room", FILM_LIMIT, || {
-        filler.take_more();
-        waits_for_room(&bed, &id)
-    });
-    // A wish must be written down: first the ballast gives its room, then the state has none.
-    wait_until("the agent says why", FILM_LIMIT, || {
-        bed.ask(0, &["pause"]);
-        bed.ask(0, &["resume"]);
-        filler.take_more();
-        let status = bed.ask(0, &["status"]);
-        status["waiting"].as_str().is_some_and(|why| why.contains("write the state"))
-    });
-    assert!(!bed.data(0).join("ballast").exists());
-    // Nothing new is taken on, and that is said.
-    let mut more = bed.dmc(0);
-    more.args(["convert", "--detach", "-o"]).arg(out.with_extension("mp4")).arg(&source);
-    let refused = run(&mut more, Duration::from_secs(60));
-    assert!(!refused.ok() && refused.stderr.contains("the disk is full"), "{refused}");
-    drop(filler);
-    let job = wait_for_success(&bed, 0, &id);
-    assert!(job.0["errors"].as_array().is_some_and(Vec::is_empty), "{:#}", job.0);
-    assert!(bed.ask(0, &["status"])["waiting"].is_null());
-}
-
-#[test]
-fn an_agent_with_a_full_disk_still_stops_cleanly() {
-    if !on_small_disks("an_agent_with_a_full_disk_still_stops_cleanly") {
-        return;
-    }
-    let mut bed = bed_on_disks(&[Some(200)]);
-    let (source, out) = (zoo::get("plain.mp4"), bed.dir("out").join("film.mkv"));
-    let id = ask_for(&bed, 0, &source, &out, SLOW);
-    wait_until("it encodes", FILM_LIMIT, || bed.job(0, &id).0["phase"] == "encoding");
-    let filler = Filler::fill(bed.data(0));
-    wait_until("the job waits for room", FILM_LIMIT, || {
-        filler.take_more();
-        waits_for_room(&bed, &id)
-    });
-    assert!(bed.stop(0), "it had to be forced:\n{}", bed.log(0));
-    drop(filler);
-    bed.start_again(0);
-    bed.wait_for_peers(0, 0);
-    wait_for_success(&bed, 0, &id);
-}
-
-#[test]
-fn a_full_destination_is_waited_out() {
-    if !on_small_disks("a_full_destination_is_waited_out") {
-        return;
-    }
-    let bed = bed_on_disks(&[None]);
-    let dir = bed.dir("out");
-    mount_disk(&dir, 64);
-    let (source, out) = (zoo::get("plain.mp4"), dir.join("film.mkv"));
-    let id = ask_for(&bed, 0, &source, &out, SLOW);
-    wait_until("it encodes", FILM_LIMIT, || bed.job(0, &id).0["phase"] == "encoding");
-    let filler = Filler::fill(&dir);
-    wait_until("the job waits for room", FILM_LIMIT, || waits_for_room(&bed, &id));
-    let job = bed.job(0, &id);
-    assert_eq!(job.0["tasks_done"], job.0["tasks_total"], "only the end is missing: {:#}", job.0);
-    assert_eq!(leftovers(&dir), std::slice::from_ref(&filler.0), "a half-made result");
-    drop(filler);
-    wait_for_success(&bed, 0, &id);
-    assert_eq!(leftovers(&dir), [out]);
-
-    // It waits as well before it begins.
-    let filler = Filler::fill(&dir);
-    let id = ask_for(&bed, 0, &source, &dir.join("again.mkv"), SLOW);
-    wait_until("the job waits for room", FILM_LIMIT, || waits_for_room(&bed, &id));
-    assert_eq!(bed.job(0, &id).0["tasks_total"], 0);
-    drop(filler);
-    wait_for_success(&bed, 0, &id);
-}
-
-#[test]
-fn a_worker_without_room_gets_nothing_and_is_not_blamed() {
-    if !on_small_disks("a_worker_without_room_gets_nothing_and_is_not_blamed") {
-        return;
-    }
-    let bed = bed_on_disks(&[None, Some(64)]);
-    let (source, dir) = (zoo::get("plain.mp4"), bed.dir("out"));
-    let filler = Filler::fill(bed.data(1));
-    wait_until("the owner knows", FILM_LIMIT, || {
-        bed.ask(0, &["peers"])[0]["free_disk_bytes"].as_u64() < Some(1 << 20)
-    });
-    let id = ask_for(&bed, 0, &source, &dir.join("film.mkv"), SLOW);
-    let job = wait_for_success(&bed, 0, &id);
-    assert_eq!(job.workers(), ["agent-0"], "{:#}", job.0);
-    drop(filler);
-    wait_until("the owner knows", FILM_LIMIT, || {
-        bed.ask(0, &["peers"])[0]["free_disk_bytes"].as_u64() > Some(30 << 20)
-    });
-    let id = ask_for(&bed, 0, &source, &dir.join("again.mkv"), SLOW);
-    let job = wait_for_success(&bed, 0, &id);
-    assert_eq!(job.workers(), ["agent-0", "agent-1"], "nobody was blamed: {:#}", job.0);
-}
-
-/// An ffmpeg that spoils the first picture part that it makes in a way that only decoding shows:
-/// bytes in the middle, no packet more or less.
-fn spoiling_ffmpeg(dir: &Path) -> PathBuf {
-    let search = std::env::var_os("PATH").unwrap_or_default();
-    let real = std::env::split_paths(&search).map(|at| at.join("ffmpeg")).find(|at| at.exists());
-    let (script, real) = (dir.join("ffmpeg"), real.unwrap());
-    let text = format!(
-        r#"#!/bin/sh
-{real} "$@" || exit
-for word; do case "$word" in file:*/media.mp4) part=${{word#file:}};; esac; done
-case "$*" in *-progress*-c:v*) ;; *) exit 0;; esac
-[ -n "$part" ] && mkdir {mark} 2>/dev/null || exit 0
-size=$(stat -c %s "$part")
-head -c 3000 /dev/zero | dd of="$part" bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
-"#,
-        real = real.display(),
-        mark = dir.join("spoilt").display(),
-    );
-    fs::write(&script, text).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&script, mode).unwrap();
-    script
-}
-
-#[test]
-fn a_part_that_was_spoilt_while_it_was_made_is_found_and_made_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let ffmpeg = spoiling_ffmpeg(dir.path());
-    let bed = Bed::start_with(1, Meeting::Address, |_, command| {
-        // The sandbox lets ffmpeg start no other program.
-        command.env("DMC_FFMPEG", &ffmpeg).env("DMC_SANDBOX", "off");
-    });
-    let (source, out) = (zoo::get("long.mp4"), bed.dir("out").join("film.mkv"));
-    let words = ["--preset", "h264", "--encoder-speed", "ultrafast", "--segment-seconds", "12"];
-    let (done, _) = bed.convert(0, &source, &out, &words, FILM_LIMIT);
-    assert!(done.ok(), "{done}\n{}", bed.log(0));
-    assert!(dir.path().join("spoilt").exists(), "nothing was spoilt");
-    assert!(bed.log(0).contains("decoding the result"), "{}", bed.log(0));
-    let (source, result) = (Film::open(&source).unwrap(), Film::open(&out).unwrap());
-    let verdict = compare(&source, &result, Depth::Times).unwrap();
-    assert!(verdict.differences.is_empty(), "{:?}", verdict.differences);
-    assert_eq!(Film::strict_complaint(&out), None);
 }

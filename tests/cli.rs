@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::support::bed::{Bed, Meeting, free_udp_port};
 use crate::support::dmc::{binary, dmc};
+use crate::support::namespaces::unshare;
 use crate::support::process::{Finished, Running, descendants, run, signal};
 use crate::support::zoo;
 
@@ -158,14 +159,7 @@ fn a_place_that_is_no_directory_is_refused() {
 
 /// Runs a conversion to a file system of its own, which nobody else sees and which is gone after.
 fn convert_to_mount(desk: &Desk, options: &str) -> Option<(Finished, String)> {
-    let root = rustix::process::geteuid().is_root();
-    let mut command = Command::new("unshare");
-    command.args(if root { &["--mount"][..] } else { &["--mount", "--user", "--map-root-user"] });
-    let mut try_it = Command::new("unshare");
-    if !root && !run(try_it.args(command.get_args()).arg("true"), LIMIT).ok() {
-        eprintln!("skipped: this machine lets only root make namespaces");
-        return None;
-    }
+    let mut command = unshare(&["--mount"])?;
     let script = "mount -t tmpfs -o \"$1\" none \"$2\" || exit 99; shift\n\
                   \"$3\" --data-dir \"$4\" convert --preset lossless -o \"$1/film.mkv\" \"$2\"; code=$?\n\
                   ls -A \"$1\"; exit $code";

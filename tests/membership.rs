@@ -5,22 +5,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::bed::{Bed, Meeting};
 use crate::support::process::{Finished, run};
+use crate::support::wait::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn wait_until(what: &str, mut now: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !now() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(100));
-    }
-}
 
 fn mesh(bed: &Bed, n: usize) -> Value {
     bed.ask(n, &["mesh", "status"])
@@ -78,16 +71,16 @@ fn new_agents_pair_by_themselves_and_a_late_one_needs_a_code() {
     let words = mesh(&bed, 0)["fingerprint"].as_str().unwrap().to_owned();
     assert_eq!(words.split('-').count(), 3, "{words}");
     for n in 0..3 {
-        wait_until("all know all", || names(&bed, n, "members") == are(&[0, 1, 2]));
-        wait_until("one name", || mesh(&bed, n)["fingerprint"] == words.as_str());
+        wait_until("all know all", LIMIT, || names(&bed, n, "members") == are(&[0, 1, 2]));
+        wait_until("one name", LIMIT, || mesh(&bed, n)["fingerprint"] == words.as_str());
     }
 
     let late = bed.add(|_| {});
     let late_id = id(&bed, late);
-    wait_until("it is refused, and that is seen", || {
+    wait_until("it is refused, and that is seen", LIMIT, || {
         (0..3).any(|n| mesh(&bed, n)["refused"].to_string().contains(&late_id))
     });
-    wait_until("it is told what to do", || bed.log(late).contains("dmc mesh join CODE"));
+    wait_until("it is told what to do", LIMIT, || bed.log(late).contains("dmc mesh join CODE"));
     assert_eq!(names(&bed, late, "members"), are(&[late]));
     assert_eq!(mesh(&bed, late)["strangers"].as_array().unwrap().len(), 3);
     assert_eq!(connected(&bed, late), BTreeSet::new());
@@ -99,8 +92,8 @@ fn new_agents_pair_by_themselves_and_a_late_one_needs_a_code() {
     let joined = try_mesh(&bed, late, &["join", &code.to_lowercase()]);
     assert!(joined.ok(), "{joined}");
     for n in 0..4 {
-        wait_until("all know all", || names(&bed, n, "members") == are(&[0, 1, 2, 3]));
-        wait_until("all are connected", || connected(&bed, n).len() == 3);
+        wait_until("all know all", LIMIT, || names(&bed, n, "members") == are(&[0, 1, 2, 3]));
+        wait_until("all are connected", LIMIT, || connected(&bed, n).len() == 3);
         assert_eq!(mesh(&bed, n)["door"], if n == late { "open" } else { "closed" });
     }
     let vouched = mesh(&bed, 0);
@@ -134,14 +127,16 @@ fn an_evicted_agent_gets_nothing_more_whoever_restarts() {
     let out = id(&bed, 2);
     let evicted = try_mesh(&bed, 0, &["evict", "agent-2"]);
     assert!(evicted.ok(), "{evicted}");
-    wait_until("it knows", || bed.ask(2, &["status"])["trouble"].to_string().contains("evicted"));
+    wait_until("it knows", LIMIT, || {
+        bed.ask(2, &["status"])["trouble"].to_string().contains("evicted")
+    });
     let is_out = |bed: &Bed| {
         for n in [0, 1] {
-            wait_until("the others agree", || names(bed, n, "members") == are(&[0, 1]));
-            wait_until("they work on", || connected(bed, n).len() == 1);
+            wait_until("the others agree", LIMIT, || names(bed, n, "members") == are(&[0, 1]));
+            wait_until("they work on", LIMIT, || connected(bed, n).len() == 1);
             assert!(mesh(bed, n)["former"].to_string().contains(&out));
         }
-        wait_until("nobody speaks with it", || connected(bed, 2).is_empty());
+        wait_until("nobody speaks with it", LIMIT, || connected(bed, 2).is_empty());
     };
     is_out(&bed);
     // Each comes back first, once, and last.
@@ -174,7 +169,7 @@ fn an_evicted_agent_gets_nothing_more_whoever_restarts() {
     let joined = try_mesh(&bed, 2, &["join", &invite(&bed, 1)]);
     assert!(joined.ok(), "{joined}");
     for n in 0..3 {
-        wait_until("all are connected", || connected(&bed, n).len() == 2);
+        wait_until("all are connected", LIMIT, || connected(&bed, n).len() == 2);
     }
 }
 
@@ -182,7 +177,7 @@ fn an_evicted_agent_gets_nothing_more_whoever_restarts() {
 fn an_eviction_reaches_a_member_that_was_away() {
     let mut bed = closed_mesh(3);
     for n in 0..3 {
-        wait_until("all know all", || names(&bed, n, "members") == are(&[0, 1, 2]));
+        wait_until("all know all", LIMIT, || names(&bed, n, "members") == are(&[0, 1, 2]));
     }
     assert!(bed.stop(1), "it had to be forced:\n{}", bed.log(1));
     assert!(try_mesh(&bed, 0, &["evict", "agent-2"]).ok());
@@ -193,10 +188,10 @@ fn an_eviction_reaches_a_member_that_was_away() {
     bed.start_again(0);
     bed.wait_for_peers(0, 0);
     for n in [0, 1] {
-        wait_until("both know", || names(&bed, n, "members") == are(&[0, 1]));
-        wait_until("both are connected", || connected(&bed, n).len() == 1);
+        wait_until("both know", LIMIT, || names(&bed, n, "members") == are(&[0, 1]));
+        wait_until("both are connected", LIMIT, || connected(&bed, n).len() == 1);
     }
-    wait_until("it is alone", || connected(&bed, 2).is_empty());
+    wait_until("it is alone", LIMIT, || connected(&bed, 2).is_empty());
 }
 
 #[test]
@@ -212,8 +207,8 @@ fn doors_that_are_closed_stay_closed_and_two_meshes_stay_two() {
     assert_eq!(names(&bed, shut, "members"), are(&[shut]));
     // On both: one comes in, and that closes it.
     bed.ask(shut, &["mesh", "open"]);
-    wait_until("it joined", || names(&bed, shut, "members") == are(&[0, 1, shut]));
-    wait_until("the door closed behind it", || mesh(&bed, 0)["door"] == "closed");
+    wait_until("it joined", LIMIT, || names(&bed, shut, "members") == are(&[0, 1, shut]));
+    wait_until("the door closed behind it", LIMIT, || mesh(&bed, 0)["door"] == "closed");
 
     let wrong = try_mesh(&bed, 0, &["open", "--for", "soon"]);
     assert_eq!(wrong.code, Some(2), "{wrong}");
@@ -237,7 +232,7 @@ fn a_copied_data_directory_is_noticed_on_both_sides() {
     let twin = bed.add(|_| {});
     assert_eq!(id(&bed, 0), id(&bed, twin));
     for n in [0, twin] {
-        wait_until("it is told", || {
+        wait_until("it is told", LIMIT, || {
             bed.ask(n, &["status"])["trouble"].to_string().contains("was copied")
         });
     }

@@ -2,27 +2,21 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::bed::{Bed, Meeting};
-use crate::support::compare::{Depth, compare};
+use crate::support::compare::{Depth, same_film};
 use crate::support::dmc::{Job, binary};
-use crate::support::film::Film;
+use crate::support::namespaces::{HOST, unshare};
 use crate::support::process::{Finished, Running, descendants, run};
+use crate::support::wait::wait_until;
 use crate::support::zoo;
 
 const FILM_LIMIT: Duration = Duration::from_secs(240);
+const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 const LOSSLESS: &[&str] = &["--preset", "lossless", "--segment-seconds", "4"];
-
-fn same_film(source: &Path, result: &Path, depth: Depth) {
-    let (source, result) = (Film::open(source).unwrap(), Film::open(result).unwrap());
-    let verdict = compare(&source, &result, depth).unwrap();
-    assert_eq!(verdict.differences, Vec::<String>::new());
-}
 
 fn finished(done: &Finished, job: Option<Job>) -> Job {
     assert!(done.ok(), "{done}");
@@ -65,7 +59,7 @@ fn a_film_survives_the_death_of_a_worker() {
     let mut command = bed.dmc(0);
     command.args(["convert", "--json", "--preset", "hevc", "--segment-seconds", "4", "-o"]);
     let converting = Running::start(command.arg(&out).arg(&source));
-    wait_until("agent-2 has a task", || {
+    wait_until("agent-2 has a task", CHANGE_LIMIT, || {
         let jobs = bed.ask(0, &["jobs", "list"]);
         let id = jobs[0]["id"].as_str().map(str::to_owned);
         id.is_some_and(|id| works_for(&bed.job(0, &id), &victim))
@@ -94,14 +88,6 @@ fn works_for(job: &Job, agent: &[String]) -> bool {
     })
 }
 
-fn wait_until(what: &str, mut now: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !now() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn an_agent_that_is_asked_to_end_says_so_and_leaves_nothing_running() {
     let mut bed = Bed::start(2, Meeting::Discovery);
@@ -111,38 +97,20 @@ fn an_agent_that_is_asked_to_end_says_so_and_leaves_nothing_running() {
         let path = format!("/proc/{}", process.id);
         assert!(!Path::new(&path).exists(), "{process:?} still runs");
     }
-    wait_until("agent-0 misses agent-1", || {
+    wait_until("agent-0 misses agent-1", CHANGE_LIMIT, || {
         let peers = bed.ask(0, &["peers"]);
         peers.as_array().unwrap().iter().all(|p| p["state"] != "connected")
     });
 }
 
-/// What `unshare` needs so that a test has hosts of its own; none where nobody may have them. The
-/// namespaces, links and processes are all gone when it ends, however it ends.
-fn apart() -> Option<Vec<&'static str>> {
-    let root = rustix::process::geteuid().is_root();
-    let mut apart = vec!["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    if !root {
-        apart.extend(["--user", "--map-root-user"]);
-    }
-    let possible = run(Command::new("unshare").args(&apart).arg("true"), Duration::from_secs(10));
-    if !possible.ok() && !root {
-        eprintln!("skipped: this machine lets only root make namespaces");
-        return None;
-    }
-    assert!(possible.ok(), "{possible}");
-    Some(apart)
-}
-
 /// Three hosts with a switch between them, as far as the kernel can play that.
 #[test]
 fn three_hosts_on_one_link_find_each_other_and_share_a_film() {
-    let Some(apart) = apart() else { return };
+    let Some(mut command) = unshare(HOST) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (source, out) = (zoo::get("long.mp4"), dir.path().join("film.mkv"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/three_hosts.sh");
-    let mut command = Command::new("unshare");
-    command.args(&apart).arg("bash").arg(script);
+    command.arg("bash").arg(script);
     command.args([binary(), &source, &out, dir.path()]);
     let done = run(&mut command, FILM_LIMIT);
     let log = |n: usize| fs::read_to_string(dir.path().join(format!("host{n}.log")));
@@ -160,11 +128,10 @@ fn three_hosts_on_one_link_find_each_other_and_share_a_film() {
 #[test]
 fn hosts_that_lose_each_other_are_together_again_soon() {
     const AWAY_S: &str = "13";
-    let Some(apart) = apart() else { return };
+    let Some(mut command) = unshare(HOST) else { return };
     let dir = tempfile::tempdir().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/recovery.sh");
-    let mut command = Command::new("unshare");
-    command.args(&apart).arg("bash").arg(script);
+    command.arg("bash").arg(script);
     command.args([binary(), dir.path(), Path::new(AWAY_S)]);
     let done = run(&mut command, FILM_LIMIT);
     let log = |n: usize| fs::read_to_string(dir.path().join(format!("host{n}.log")));

@@ -1,5 +1,8 @@
 //! Presets and their options with real conversions: what was asked for is looked up in the result.
 
+mod files;
+mod quality;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -341,68 +344,6 @@ fn a_remux_keeps_every_packet() {
 }
 
 #[test]
-fn own_presets_are_files() {
-    let desk = Desk::new();
-    let source = desk.film("film.mkv", "-f lavfi -i testsrc2=size=192x128:rate=25:duration=1");
-    let own = desk.own();
-    fs::write(own.join("mini.toml"), "inherits = \"h264\"\ncrf = 30\nmax_height = 64\n").unwrap();
-    let (job, film) = desk.convert(&source, &["--preset", "mini"]);
-    assert_eq!((size(&film), text(&job.0, "preset")), ((96, 64), "mini"));
-
-    fs::write(own.join("bad.toml"), "inherits = \"h264\"\nmax_heigth = 64\n").unwrap();
-    let done = desk.try_convert(&source, &["--preset", "bad"]);
-    assert_eq!(done.code, Some(2), "{done}");
-    assert!(done.stderr.contains("line 2") && done.stderr.contains("`max_height`?"), "{done}");
-    let checked = run(desk.dmc().args(["presets", "check"]).arg(own.join("bad.toml")), LIMIT);
-    assert!(!checked.ok() && checked.stderr.contains("line 2"), "{checked}");
-    let checked = run(desk.dmc().args(["presets", "check"]).arg(own.join("mini.toml")), LIMIT);
-    assert!(checked.ok() && checked.stdout.contains("max_height = 64"), "{checked}");
-
-    // A broken one hides no other, and is told.
-    let listed = run(desk.dmc().args(["presets", "list"]), LIMIT);
-    assert!(listed.ok() && listed.stdout.contains("mini"), "{listed}");
-    assert!(listed.stderr.contains("bad.toml"), "{listed}");
-    // What is shown is a preset file.
-    let shown = run(desk.dmc().args(["presets", "show", "phone"]), LIMIT);
-    fs::write(own.join("phone-copy.toml"), &shown.stdout).unwrap();
-    let again = run(desk.dmc().args(["presets", "show", "phone-copy"]), LIMIT);
-    assert_eq!(again.stdout, shown.stdout);
-}
-
-#[test]
-fn presets_of_handbrake_are_imported_as_far_as_they_go() {
-    let desk = Desk::new();
-    desk.own();
-    let file = desk.path("hb.json");
-    fs::write(
-        &file,
-        r#"{"PresetList":[{"PresetName":"Tablet 480p","FileFormat":"av_mp4","VideoEncoder":"x264",
-        "VideoQualityType":2,"VideoQualitySlider":26.0,"VideoPreset":"veryfast","VideoTune":"film",
-        "PictureWidth":854,"PictureHeight":480,"VideoFramerate":"25","VideoFramerateMode":"pfr",
-        "PictureDenoiseFilter":"nlmeans","AudioList":[{"AudioEncoder":"av_aac","AudioBitrate":96,
-        "AudioMixdown":"mono"}],"SubtitleTrackSelectionBehavior":"none"}]}"#,
-    )
-    .unwrap();
-    let done = run(desk.dmc().args(["presets", "import"]).arg(&file), LIMIT);
-    assert!(done.ok(), "{done}");
-    for part in ["preset tablet-480p", "ignored: VideoTune", "ignored: PictureDenoiseFilter"] {
-        assert!(done.stdout.contains(part), "{part}: {done}");
-    }
-    let again = run(desk.dmc().args(["presets", "import"]).arg(&file), LIMIT);
-    assert!(!again.ok() && again.stderr.contains("already"), "{again}");
-    let words = format!(
-        "-f lavfi -i testsrc2=size=1280x720:rate=50:duration=2 {SOUND} -c:v libx264 -preset ultrafast \
-         -c:a aac -ac 2 -shortest"
-    );
-    let source = desk.film("film.mkv", &words);
-    let (_, film) = desk.convert(&source, &["--preset", "tablet-480p"]);
-    assert_eq!(size(&film), (854, 480));
-    assert_eq!(film.streams("audio")[0]["channels"].as_u64(), Some(1));
-    assert_eq!(times(&film.path).len(), 50);
-    assert!(film.is("mp4"));
-}
-
-#[test]
 fn hardware_is_used_only_where_it_works() {
     let desk = Desk::new();
     let source = desk.film("film.mkv", "-f lavfi -i testsrc2=size=320x192:rate=25:duration=1");
@@ -427,92 +368,4 @@ fn hardware_is_used_only_where_it_works() {
     assert!(!done.ok() && done.stderr.contains("no agent has hardware"), "{done}");
     let (job, _) = desk.convert(&source, &["--preset", "h264", "--encoder", "auto"]);
     assert!(notes(&job).contains("libx264 does it"), "{}", notes(&job));
-}
-
-/// SSIM of two films, by ffmpeg.
-fn ssim(a: &Path, b: &Path) -> f64 {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-v", "info", "-i"]).arg(a).arg("-i").arg(b);
-    let seen = run(command.args(["-lavfi", "[0:v][1:v]ssim", "-f", "null", "-"]), LIMIT);
-    let line = seen.stderr.lines().rfind(|line| line.contains("SSIM")).unwrap();
-    let (_, rest) = line.split_once("All:").unwrap();
-    rest.split_whitespace().next().unwrap().parse().unwrap()
-}
-
-const GRAIN: &str = "-f lavfi -i mandelbrot=size=320x192:rate=25:maxiter=200:end_scale=0.0005,\
-                     noise=alls=8:allf=t:all_seed=7";
-
-#[test]
-fn a_wanted_quality_is_found_and_reached() {
-    let desk = Desk::new();
-    let source =
-        desk.film("film.mkv", &format!("{GRAIN} -t 24 -c:v libx264 -preset ultrafast -crf 12"));
-    let words = ["--preset", "h264", "--target", "ssim=0.95", "--encoder-speed", "veryfast"];
-    let (job, film) = desk.convert(&source, &words);
-    let said = notes(&job);
-    let number = |before: &str| -> f64 {
-        let (_, rest) = said.split_once(before).unwrap_or_else(|| panic!("{before}: {said}"));
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        rest[..end].parse().unwrap()
-    };
-    let predicted = number("predicted ssim ");
-    let measured = number("measured over the whole film: ssim ");
-    let truth = ssim(&film.path, &source);
-    assert!((measured - truth).abs() < 0.0005, "{measured} told, {truth} is");
-    assert!(predicted >= 0.95 && (predicted - truth).abs() < 0.01, "{predicted}, {truth}");
-    assert!((0.945..0.975).contains(&truth), "{truth}: {said}");
-    // One step more would have been too much.
-    let crf = number("crf ") as u8;
-    assert!((2..51).contains(&crf), "{said}");
-}
-
-#[test]
-fn a_forecast_is_near_the_truth() {
-    let desk = Desk::new();
-    let library = desk.path("library");
-    fs::create_dir_all(library.join("more")).unwrap();
-    let kinds = [
-        ("a.mkv", format!("{GRAIN} -t 20 -c:v libx264 -preset ultrafast -crf 14")),
-        (
-            "b 🎬.mp4",
-            "-f lavfi -i testsrc2=size=320x192:rate=25:duration=24 -c:v mpeg4 -q:v 2".to_owned(),
-        ),
-        ("more/-c.mkv", format!("{GRAIN} -t 16 -vf hflip -c:v mpeg2video -q:v 3 -g 15")),
-    ];
-    let mut before = 0;
-    for (name, words) in kinds {
-        let made = desk.film(&format!("library/{name}"), &words);
-        before += fs::metadata(made).unwrap().len();
-    }
-    let words = ["--preset", "h264", "--encoder-speed", "veryfast", "--json"];
-    let ask = || run(desk.dmc().arg("forecast").arg(&library).args(words), LIMIT);
-    let done = ask();
-    assert!(done.ok(), "{done}");
-    let told: Value = serde_json::from_str(&done.stdout).unwrap();
-    assert_eq!((told["films"].as_u64(), told["bytes"].as_u64()), (Some(3), Some(before)));
-    assert_eq!(told["sampled_all"], true);
-
-    let (mut after, mut scores) = (0, Vec::new());
-    for entry in ["a.mkv", "b 🎬.mp4", "more/-c.mkv"] {
-        let source = library.join(entry);
-        let out = desk.path("out.mkv");
-        let words = ["--preset", "h264", "--encoder-speed", "veryfast", "--overwrite", "-o"];
-        let words: Vec<&str> = words.into_iter().chain([out.to_str().unwrap()]).collect();
-        let (_, film) = desk.convert(&source, &words);
-        after += fs::metadata(&film.path).unwrap().len();
-        scores.push(ssim(&film.path, &source));
-    }
-    let bar = |key: &str, part: &str| told[key][part].as_f64().unwrap();
-    let value = bar("result_bytes", "value");
-    assert!((value / after as f64 - 1.0).abs() < 0.2, "{value} predicted, {after} is: {told:#}");
-    assert!(bar("result_bytes", "low") <= value && value <= bar("result_bytes", "high"));
-    let score = scores.iter().sum::<f64>() / 3.0;
-    assert!((bar("ssim_or_vmaf", "value") - score).abs() < 0.01, "{score}: {told:#}");
-    assert!(bar("seconds", "value") > 0.0);
-
-    // The same seed, the same places.
-    let again: Value = serde_json::from_str(&ask().stdout).unwrap();
-    assert_eq!(again["ssim_or_vmaf"], told["ssim_or_vmaf"]);
-    let none = run(desk.dmc().arg("forecast").arg(desk.path("data")), LIMIT);
-    assert!(!none.ok() && none.stderr.contains("no film"), "{none}");
 }

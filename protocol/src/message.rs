@@ -50,7 +50,7 @@ pub struct AgentInfo {
     pub instance: u64,
     /// Attempts that it runs at the same time.
     pub slots: u32,
-    /// What of that it should be.
+    /// What its person wants these to be.
     pub wishes: Wishes,
     /// Free bytes where it keeps blobs.
     pub free_disk_bytes: u64,

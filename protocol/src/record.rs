@@ -21,7 +21,7 @@ pub const RECORD_SCHEMA: u16 = 2;
 /// Active ──all tasks committed──▶ Joining ──published──▶ Done
 ///   │  ▲                            │ │
 ///   │  └────── a task is redone ────┘ ├──▶ Failed
-///   └───────────────────────────────▶ Failed | Cancelled
+///   └───────────────────────────────▶ Failed | Cancelled ──a person tries it again──▶ Active
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobState {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio, exit};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::namespaces::{HOST, unshare};
 use crate::support::process::run;
 
 /// Names the directory of the test that runs apart.
@@ -33,20 +34,9 @@ pub fn apart(name: &str, limit: Option<Duration>, test: impl FnOnce(&Path)) {
     if limit.is_some() {
         lock.lock().unwrap();
     }
-    let root = rustix::process::geteuid().is_root();
-    let mut words = vec!["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    if !root {
-        words.extend(["--user", "--map-root-user"]);
-    }
-    let possible = run(Command::new("unshare").args(&words).arg("true"), Duration::from_secs(10));
-    if !possible.ok() && !root {
-        eprintln!("skipped: this machine lets only root make namespaces");
-        return;
-    }
-    assert!(possible.ok(), "{possible}");
+    let Some(mut command) = unshare(HOST) else { return };
     let dir = tempfile::Builder::new().prefix("dmc-faults-").tempdir().unwrap();
-    let mut command = Command::new("unshare");
-    command.args(&words).args(["bash", "-c", FIRST, "bash"]).arg(env::current_exe().unwrap());
+    command.args(["bash", "-c", FIRST, "bash"]).arg(env::current_exe().unwrap());
     command.args([name, "--exact", "--nocapture"]).env(DIR, dir.path());
     let code = watch(&mut command, limit);
     assert_eq!(code, Some(0), "{name} failed; what it said is above");

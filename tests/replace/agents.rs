@@ -5,8 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,18 +13,16 @@ use crate::library::{Whole, all_below, dress, film};
 use crate::support::bed::{Bed, Meeting};
 use crate::support::dmc::Job;
 use crate::support::process::{Finished, run};
+use crate::support::wait;
 
+/// For what an agent does to one short film.
 pub const LIMIT: Duration = Duration::from_secs(120);
 /// Quick, and smaller than what [`film`] makes.
 pub const FAST: [&str; 4] = ["--codec", "h264", "--encoder-speed", "ultrafast"];
 
 /// Waits until something is so.
-pub fn wait_until(what: &str, mut now: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !now() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
+pub fn wait_until(what: &str, now: impl FnMut() -> bool) {
+    wait::wait_until(what, LIMIT, now);
 }
 
 /// Replaces a file and waits for the end of the job.

@@ -23,16 +23,22 @@ const ACL: &[u8] = &[
 /// All of a file but the time of its inode's last change, which no program can set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whole {
+    /// Its content.
     pub bytes: Vec<u8>,
+    /// All the rest.
     pub beside: Beside,
 }
 
 /// What a file is beside its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beside {
+    /// Its type and permissions.
     pub mode: u32,
+    /// User and group.
     pub owner: (u32, u32),
+    /// When it was last modified: seconds since 1970, and nanoseconds.
     pub modified: (i64, i64),
+    /// Extended attributes, access control lists among them.
     pub attributes: BTreeMap<OsString, Vec<u8>>,
 }
 

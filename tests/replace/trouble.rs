@@ -2,15 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::agents::{ask_for, is_film, over, undo, wait_until};
 use crate::library::{Whole, all_below, film};
 use crate::support::bed::{Bed, Meeting};
+use crate::support::namespaces::{mount_disk, on_small_disks};
 use crate::support::process::run;
-
-const INSIDE: &str = "DMC_TEST_INSIDE";
 
 /// An agent that is held at a step of its replacements while a file is there.
 struct Held {
@@ -111,46 +109,16 @@ fn a_source_that_is_written_to_meanwhile_keeps_what_was_written() {
     );
 }
 
-/// Runs a test of this file once more, where it may mount a small disk that nobody else sees.
-/// True: this is there.
-fn on_a_small_disk(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let root = rustix::process::geteuid().is_root();
-    let mut apart = vec!["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    if !root {
-        apart.extend(["--user", "--map-root-user"]);
-    }
-    let possible = run(Command::new("unshare").args(&apart).arg("true"), Duration::from_secs(10));
-    if !possible.ok() && !root {
-        eprintln!("skipped: this machine lets only root make namespaces");
-        return false;
-    }
-    let mut command = Command::new("unshare");
-    command.args(&apart).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", "--nocapture", &format!("trouble::{test}")]).env(INSIDE, "1");
-    let dir = tempfile::tempdir().unwrap();
-    command.env("TMPDIR", dir.path());
-    crate::support::dmc::binary(); // what only the parent may build
-    let done = run(&mut command, Duration::from_secs(200));
-    assert!(done.ok(), "{done}");
-    print!("{}", done.stdout);
-    false
-}
-
 #[test]
 fn a_full_disk_is_waited_for_and_nothing_is_lost() {
-    if !on_a_small_disk("a_full_disk_is_waited_for_and_nothing_is_lost") {
+    if !on_small_disks(module_path!(), "a_full_disk_is_waited_for_and_nothing_is_lost") {
         return;
     }
     let bed = Bed::start_with(1, Meeting::Address, |_, command| {
         command.env("DMC_DISK_RESERVE_BYTES", "0");
     });
     let dir = bed.dir("films");
-    let mount = ["-t", "tmpfs", "-o", "size=16m", "none"];
-    let mounted = run(Command::new("mount").args(mount).arg(&dir), Duration::from_secs(10));
-    assert!(mounted.ok(), "{mounted}");
+    mount_disk(&dir, 16);
     let source = dir.join("film.mkv");
     film(&source, 2);
     let original = Whole::read(&source).unwrap();

@@ -5,9 +5,11 @@ use super::{AudioPolicy, Container, Encoder, EncoderSpeed, Preset, Quality, Rati
 
 /// All of them, in the order that people see them.
 pub(super) fn all() -> Vec<Preset> {
+    [films(), pictures(), sound()].concat()
+}
+
+fn films() -> Vec<Preset> {
     let plain = Preset::plain;
-    let aac = |channel_bps| AudioPolicy::Encode { encoder: Encoder::Aac, channel_bps };
-    let plays_everywhere = Options { plain_pixels: true, tone_map: true, ..Options::default() };
     vec![
         plain("hevc", "H.265 by x265, medium, crf 28; sound copied", Encoder::Libx265),
         Preset {
@@ -20,49 +22,31 @@ pub(super) fn all() -> Vec<Preset> {
             )
         },
         plain("h264", "H.264 by x264, medium, crf 23; plays everywhere", Encoder::Libx264),
-        Preset {
-            container: Container::Mp4,
-            audio: aac(96_000),
-            options: Options { audio_channels: Some(2), ..plays_everywhere.clone() },
-            ..plain(
-                "h264-web",
-                "H.264 in MP4 for browsers: 8 bits, stereo AAC, starts at once",
-                Encoder::Libx264,
-            )
-        },
+        for_devices(
+            "h264-web",
+            "H.264 in MP4 for browsers: 8 bits, stereo AAC, starts at once",
+            96_000,
+            Options::default(),
+        ),
         Preset {
             quality: Quality::Crf(22),
             speed: EncoderSpeed::Fast,
-            container: Container::Mp4,
-            audio: aac(80_000),
             max_height: Some(1_080),
-            options: Options {
-                max_width: Some(1_920),
-                max_fps: Some(Fps(Rational::new(30, 1))),
-                audio_channels: Some(2),
-                ..plays_everywhere.clone()
-            },
-            ..plain(
+            ..for_devices(
                 "h264-fast-1080p30",
                 "H.264 in MP4, at most 1080p and 30 frames a second, stereo AAC",
-                Encoder::Libx264,
+                80_000,
+                at_most_30_fps(1_920),
             )
         },
         plain("av1", "AV1 by SVT-AV1, preset 8, crf 35; smallest", Encoder::Libsvtav1),
         Preset {
-            container: Container::Mp4,
-            audio: aac(64_000),
             max_height: Some(720),
-            options: Options {
-                max_width: Some(1_280),
-                max_fps: Some(Fps(Rational::new(30, 1))),
-                audio_channels: Some(2),
-                ..plays_everywhere
-            },
-            ..plain(
+            ..for_devices(
                 "phone",
                 "H.264 in MP4, at most 720p and 30 frames a second, for phones and tablets",
-                Encoder::Libx264,
+                64_000,
+                at_most_30_fps(1_280),
             )
         },
         Preset {
@@ -71,6 +55,32 @@ pub(super) fn all() -> Vec<Preset> {
             ..plain("remux", "MKV; pictures and sound copied, nothing encoded", Encoder::Libx264)
         },
         plain("lossless", "FFV1: every frame and pixel exact; large", Encoder::Ffv1),
+    ]
+}
+
+/// H.264 in MP4 that every device plays, with stereo sound of so many bits per second for each
+/// channel.
+fn for_devices(name: &str, description: &str, channel_bps: u32, options: Options) -> Preset {
+    Preset {
+        container: Container::Mp4,
+        audio: AudioPolicy::Encode { encoder: Encoder::Aac, channel_bps },
+        options: Options { plain_pixels: true, tone_map: true, audio_channels: Some(2), ..options },
+        ..Preset::plain(name, description, Encoder::Libx264)
+    }
+}
+
+/// At most so many pixels wide, and 30 frames a second.
+fn at_most_30_fps(max_width: u32) -> Options {
+    Options {
+        max_width: Some(max_width),
+        max_fps: Some(Fps(Rational::new(30, 1))),
+        ..Options::default()
+    }
+}
+
+fn pictures() -> Vec<Preset> {
+    let plain = Preset::plain;
+    vec![
         plain("image-webp", "WebP, quality 82; small, opens everywhere", Encoder::Libwebp),
         Preset {
             quality: Quality::Lossless,
@@ -78,6 +88,12 @@ pub(super) fn all() -> Vec<Preset> {
         },
         plain("image-avif", "AVIF, quality 70; smallest, slow", Encoder::LibaomAv1),
         plain("image-jxl", "JPEG XL, quality 90; 16 bits too", Encoder::Libjxl),
+    ]
+}
+
+fn sound() -> Vec<Preset> {
+    let plain = Preset::plain;
+    vec![
         plain("audio-opus", "Opus, 64 kbit/s a channel; smallest", Encoder::Libopus),
         plain("audio-aac", "AAC in M4A, 96 kbit/s a channel; plays on phones", Encoder::Aac),
         plain("audio-mp3", "MP3, 96 kbit/s a channel; plays everywhere", Encoder::Libmp3lame),

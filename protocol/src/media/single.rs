@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::task::{check, check_filters, check_size, check_stream, limit};
+use super::validate::{check, check_filters, check_size, check_stream, limit};
 use super::{Encoder, EncoderSpeed, Filter, InputFormat, MediaKind, PixFmt, Quality, SpecError};
 
 /// One picture, or pictures that move, into a picture format.
@@ -16,9 +16,9 @@ pub struct StillTask {
     pub quality: Quality,
     /// How much time it takes for a smaller result.
     pub speed: EncoderSpeed,
-    /// Width of the result's picture.
+    /// Width of the result's pictures in pixels.
     pub width: u32,
-    /// Height of the result's picture.
+    /// Height of the result's pictures in pixels.
     pub height: u32,
     /// Pixel format that the encoder is given.
     pub pix_fmt: PixFmt,
@@ -41,7 +41,7 @@ pub struct SoundTask {
     pub encoder: Encoder,
     /// Bits per second in all.
     pub bps: u32,
-    /// Channels.
+    /// Channels of the result.
     pub channels: u16,
     /// Samples per second of the result.
     pub sample_rate: u32,

@@ -124,7 +124,7 @@ pub enum Filter {
 pub struct RateCap {
     /// The most frames in a second.
     pub rate: Rational,
-    /// The timestamp where slots are counted from.
+    /// The timestamp where slots are counted from, in ticks of the task's time base.
     pub origin: i64,
 }
 
@@ -255,13 +255,13 @@ pub struct VideoSettings {
 pub struct VideoWork {
     /// The time base of every PTS of the task.
     pub time_base: Rational,
-    /// Width of the source's pictures.
+    /// Width of the source's pictures in pixels.
     pub source_width: u32,
-    /// Height of the source's pictures.
+    /// Height of the source's pictures in pixels.
     pub source_height: u32,
-    /// Width of the result's pictures.
+    /// Width of the result's pictures in pixels.
     pub width: u32,
-    /// Height of the result's pictures.
+    /// Height of the result's pictures in pixels.
     pub height: u32,
     /// Exact changes, done before the frames are hashed for the proof.
     pub exact_filters: Vec<Filter>,

@@ -14,10 +14,8 @@ use crate::record::{JobState, Record, RecordKey};
 use crate::time::Time;
 
 use super::peers::PeerState;
+use super::work::KEPT_SAVE_MS;
 use super::{Mesh, Output};
-
-/// How often the time that results wait is made durable.
-const KEPT_SAVE_MS: u64 = 3_600_000;
 
 /// A job of another agent.
 #[derive(Debug, Clone)]

@@ -71,7 +71,7 @@ impl Mesh {
             return turns.served.keys().copied().collect();
         }
         let mut at_hand: BTreeMap<AgentId, u64> = BTreeMap::new();
-        for held in self.work.held().filter(|held| !matches!(held.stage, Stage::Done { .. })) {
+        for held in self.work.held().filter(|held| held.is_unfinished()) {
             // Also one that has only just come holds a seat.
             let seat_ms = at_hand.entry(held.record.owner).or_default();
             *seat_ms += self.work.clock.since_ms(held.since).max(SEAT_MS_MIN);

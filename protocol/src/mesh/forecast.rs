@@ -28,6 +28,7 @@ const QUIET_MS: u64 = 5_000;
 /// A worker as the choice sees it. Times are milliseconds from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seat {
+    /// Whose it is.
     pub worker: AgentId,
     /// Tasks that it runs at the same time.
     pub slots: u32,
