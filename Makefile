@@ -10,7 +10,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 # command:package, for Debian and Ubuntu.
-TOOLS := ffmpeg:ffmpeg unshare:util-linux ip:iproute2 nft:nftables curl:curl xz:xz-utils \
+TOOLS := ffmpeg:ffmpeg unshare:util-linux ip:iproute2 nft:nftables curl:curl \
          fc-list:fontconfig python3:python3 mkfs.ext4:e2fsprogs cc:gcc
 FONT  := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 

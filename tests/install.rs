@@ -199,7 +199,7 @@ fn the_tarball_is_installed_for_a_user_and_taken_away() {
     let tarball = package("tarball");
     let done = run(Command::new("tar").arg("-C").arg(dir.path()).arg("-xf").arg(&tarball), LIMIT);
     assert!(done.ok(), "{done}");
-    let unpacked = tarball.strip_suffix(".tar.xz").unwrap();
+    let unpacked = tarball.strip_suffix(".tar.gz").unwrap();
     let home = dir.path().join("home of ann");
     fs::create_dir(&home).unwrap();
     let script = |name: &str, words: &[&str]| {

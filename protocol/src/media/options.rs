@@ -231,7 +231,8 @@ impl fmt::Display for Tracks {
 
 as_text!(Tracks);
 
-/// The three-letter terminology code of a language, where it has other names.
+/// The three-letter terminology code of a language, where it has other names: two letters, or one of
+/// the bibliographic codes that Matroska writes (ISO 639-2, all twenty of them).
 pub fn language_code(word: &str) -> String {
     let word = word.to_ascii_lowercase();
     let base = word.split(['-', '_']).next().unwrap_or_default();
@@ -264,6 +265,27 @@ pub fn language_code(word: &str) -> String {
         "hi" => "hin",
         "is" | "ice" => "isl",
         "hr" => "hrv",
+        "sq" | "alb" => "sqi",
+        "hy" | "arm" => "hye",
+        "eu" | "baq" => "eus",
+        "my" | "bur" => "mya",
+        "ka" | "geo" => "kat",
+        "mk" | "mac" => "mkd",
+        "mi" | "mao" => "mri",
+        "ms" | "may" => "msa",
+        "fa" | "per" => "fas",
+        "bo" | "tib" => "bod",
+        "cy" | "wel" => "cym",
+        "bg" => "bul",
+        "ca" => "cat",
+        "et" => "est",
+        "lt" => "lit",
+        "lv" => "lav",
+        "sl" => "slv",
+        "sr" => "srp",
+        "th" => "tha",
+        "vi" => "vie",
+        "id" => "ind",
         other => other,
     };
     known.to_owned()
@@ -445,6 +467,13 @@ mod tests {
     fn a_language_has_one_code() {
         for (word, code) in [("ger", "deu"), ("de-AT", "deu"), ("EN", "eng"), ("und", "und")] {
             assert_eq!(language_code(word), code);
+        }
+        for code in
+            ["alb arm baq bur chi cze dut fre geo ger gre ice mac mao may per rum slo tib wel"]
+                .into_iter()
+                .flat_map(str::split_whitespace)
+        {
+            assert_ne!(language_code(code), code, "it has another one");
         }
     }
 }
