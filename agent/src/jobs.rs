@@ -162,10 +162,17 @@ pub struct Proof {
     pub pts_error_us_max: u64,
     /// Whether every frame's pixels were compared and are equal (lossless targets).
     pub pixels_equal: bool,
-    /// Streams in the result.
+    /// Streams in the result; of a picture, what was compared.
     pub streams: Vec<String>,
     /// Bytes of the result.
     pub bytes: u64,
+}
+
+impl Proof {
+    /// Whether the result is one picture, of whose frames and their times nobody would speak.
+    pub fn is_of_a_picture(&self) -> bool {
+        self.frames == 1 && self.streams.iter().any(|stream| stream.contains("picture"))
+    }
 }
 
 /// A person's request and what became of it.

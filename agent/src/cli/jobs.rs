@@ -177,7 +177,7 @@ fn source_words(undo: &UndoView) -> String {
 pub(crate) fn proof_lines(job: &JobView) -> Vec<String> {
     let Some(proof) = &job.proof else { return Vec::new() };
     let mut lines = Vec::new();
-    if proof.frames > 0 {
+    if proof.frames > 0 && !proof.is_of_a_picture() {
         let error = proof.pts_error_us_max as f64 / 1_000.0;
         lines.push(format!(
             "all {} frames are there, each at its time (largest difference {error:.2} ms)",
@@ -187,7 +187,8 @@ pub(crate) fn proof_lines(job: &JobView) -> Vec<String> {
     if proof.pixels_equal {
         lines.push("every pixel of every frame equals the source's".to_owned());
     }
-    lines.push(format!("streams: {}", proof.streams.join(", ")));
+    let what = if proof.is_of_a_picture() { "it has" } else { "streams" };
+    lines.push(format!("{what}: {}", proof.streams.join(", ")));
     lines
 }
 

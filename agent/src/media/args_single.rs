@@ -6,6 +6,7 @@ use dmc_protocol::media::{Encoder, EncoderSpeed, Filter, Quality, SoundTask, Sti
 
 use super::args::AUDIO_CHUNK;
 use super::filters::filter;
+use super::proof::HASH;
 use super::run::Args;
 
 /// What goes into a picture's encoder: all changes, as one chain.
@@ -65,7 +66,7 @@ pub(crate) fn still(
         aom(&mut args, 4, task.speed);
         args.words("-f obu").output(alpha);
     }
-    args.words(&format!("-map [y] {count} -f framehash -hash crc32")).output(proof);
+    args.words(&format!("-map [y] {count} -f framehash -hash {HASH}")).output(proof);
     args
 }
 
@@ -235,7 +236,7 @@ mod tests {
             args(&webp),
             "[0:v:0]transpose=clock,split[x][y] -map [x] -map_metadata -1 -frames:v 1 -c:v libwebp \
              -pix_fmt bgra -quality 82 -compression_level 4 -f image2 -update 1 file:m \
-             -map [y] -frames:v 1 -f framehash -hash crc32 file:p"
+             -map [y] -frames:v 1 -f framehash -hash murmur3 file:p"
         );
         let lossless = StillTask { quality: Quality::Lossless, ..webp.clone() };
         assert!(args(&lossless).contains("-quality 75 -compression_level 4 -lossless 1"));

@@ -56,7 +56,7 @@ fn a_piece_is_moved_back_and_trimmed() {
          -crf 20 -preset medium -tag:v hvc1 \
          -x265-params log-level=error:fps=24/1:max-cll=1000,400:hdr10=1 \
          -map_metadata -1 -map_chapters -1 -video_track_timescale 12288 -f mp4 file:m \
-         -map [y] -fps_mode passthrough -enc_time_base 1/12288 -f framehash -hash crc32 file:p"
+         -map [y] -fps_mode passthrough -enc_time_base 1/12288 -f framehash -hash murmur3 file:p"
     );
 }
 
@@ -65,4 +65,10 @@ fn seconds_are_written_without_rounding() {
     for (us, expected) in [(0, "0.000000"), (-250_000, "-0.250000"), (12_000_001, "12.000001")] {
         assert_eq!(seconds(us), expected);
     }
+}
+
+#[test]
+fn x265_gets_no_threads_that_one_processor_cannot_run() {
+    assert_eq!(threads(1), Some("pools=none:frame-threads=1"));
+    assert_eq!(threads(2), None);
 }

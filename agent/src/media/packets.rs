@@ -11,13 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::MediaError;
 use super::plan::Plan;
-use super::proof::{Frame, Proof};
+use super::proof::{Frame, HASH, Proof};
 use super::run::{self, Args, Call, Tools};
 use super::work::TaskOutput;
-
-/// ffmpeg's checksum for that, of 128 bits: it guards against accidents. What others sent was
-/// hashed by BLAKE3 before.
-const HASH: &str = "murmur3";
 
 /// The coded pictures of one file, in the order of the decoder.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +55,7 @@ pub(crate) async fn frames_of_parts(
     if !rest.is_empty() {
         return Ok(None);
     }
-    let frames = whole.packets.iter().map(|&(pts, _)| Frame { pts, crc: 0 }).collect();
+    let frames = whole.packets.iter().map(|&(pts, _)| Frame { pts, hash: 0 }).collect();
     Ok(Some(Proof { time_base: whole.time_base, frames }))
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::MediaError;
 use super::plan::{Origin, Plan};
-use super::proof::Proof;
+use super::proof::{HASH, Proof};
 use super::run::{self, Args, Call, Tools};
 use super::streams::StreamKind;
 use super::work::TaskOutput;
@@ -63,12 +63,12 @@ async fn measure(
     let mut args = Args::ffmpeg();
     args.words(&format!("-copyts -itsoffset {AWAY_S}")).input(format, media);
     args.words(&format!("{one} -f matroska")).output(&copy);
-    args.words(&format!("{one} -f framehash -hash crc32 pipe:1"));
+    args.words(&format!("{one} -f framehash -hash {HASH} pipe:1"));
     let bytes_max = run::room_for(&[media]).await;
     let Some(given) = first_us(tools, args, bytes_max, cancel).await? else { return Ok(0) };
     let mut args = Args::ffmpeg();
     args.arg("-copyts").input(None, &copy);
-    args.words("-map 0 -c copy -f framehash -hash crc32 pipe:1");
+    args.words(&format!("-map 0 -c copy -f framehash -hash {HASH} pipe:1"));
     let Some(read) = first_us(tools, args, bytes_max, cancel).await? else { return Ok(0) };
     // Matroska counts in milliseconds: less than one says nothing.
     let late_ms = (given - read + 500).div_euclid(1_000);

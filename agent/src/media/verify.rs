@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::hash_format;
 use super::error::MediaError;
 use super::plan::Plan;
-use super::proof::{self, Frame, Proof};
+use super::proof::{self, Frame, HASH, Proof};
 use super::run::{self, Args, Call, Tools};
 use super::work::TaskOutput;
 
@@ -201,7 +201,7 @@ async fn compare(
             let why = format!("the frame of {} is shown at another time", want.pts);
             return Ok(Verdict::Damaged(why));
         }
-        if lossless && want.crc != have.crc {
+        if lossless && want.hash != have.hash {
             return Ok(Verdict::Damaged(format!("the frame of {} has other pixels", want.pts)));
         }
     }
@@ -232,7 +232,8 @@ pub(crate) async fn decode_frames(
         None if pixels => {}
         _ => _ = args.words("-c:v wrapped_avframe"),
     }
-    args.words("-fps_mode passthrough -enc_time_base -1 -f framehash -hash crc32 pipe:1");
+    args.words("-fps_mode passthrough -enc_time_base -1 -f framehash");
+    args.words(&format!("-hash {HASH} pipe:1"));
     let mut call = Call::new("decoding the result", &tools.ffmpeg, args);
     call.stdout_bytes_max = 2 * 1024 * 1024 * 1024;
     let captured = run::capture(call, cancel).await?;
@@ -285,7 +286,7 @@ async fn shown(
         return Ok(Err("it does not begin with a picture that stands alone".to_owned()));
     }
     let packets = document.packets.into_iter().filter(|packet| !packet.flags.contains('D'));
-    let frames = packets.map(|packet| Some(Frame { pts: packet.pts?, crc: 0 }));
+    let frames = packets.map(|packet| Some(Frame { pts: packet.pts?, hash: 0 }));
     let Some(mut frames) = frames.collect::<Option<Vec<_>>>() else {
         return Ok(Err("one of its pictures has no time".to_owned()));
     };
@@ -355,8 +356,8 @@ mod tests {
 
     use super::*;
 
-    fn proof(frames: &[(i64, u32)]) -> Proof {
-        let frames = frames.iter().map(|&(pts, crc)| Frame { pts, crc }).collect();
+    fn proof(frames: &[(i64, u64)]) -> Proof {
+        let frames = frames.iter().map(|&(pts, hash)| Frame { pts, hash }).collect();
         Proof { time_base: Rational::new(1, 25), frames }
     }
 

@@ -59,7 +59,7 @@ pub async fn verify_handed(
     let promised = shown(index).filter(|_| !exact && !plan.join.continuous);
     let (time_base, mut frames) = match promised {
         Some(pts) => {
-            let frames = pts.into_iter().map(|pts| Frame { pts, crc: 0 }).collect();
+            let frames = pts.into_iter().map(|pts| Frame { pts, hash: 0 }).collect();
             (video.time_base, frames)
         }
         None => {

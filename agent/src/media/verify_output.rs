@@ -171,8 +171,8 @@ async fn verify_picture(
     };
     let promised = Proof::read(&result.proof, 4).await?;
     let decoded = decode_png(tools, out, cancel).await?;
-    let crc = |proof: &Proof| proof.frames.iter().map(|frame| frame.crc).collect::<Vec<_>>();
-    if crc(&promised) != crc(&decoded) {
+    let hashes = |proof: &Proof| proof.frames.iter().map(|frame| frame.hash).collect::<Vec<_>>();
+    if hashes(&promised) != hashes(&decoded) {
         return Err(wrong("it has other pixels"));
     }
     Ok(Report {
@@ -224,7 +224,7 @@ fn check_frames(
         if error > PTS_ERROR_US_MAX {
             return Err(wrong(format!("a frame is shown {error} µs too early or late")));
         }
-        if exact && have.crc != want.crc {
+        if exact && have.hash != want.hash {
             return Err(wrong(format!("the frame at {have_us} µs has other pixels")));
         }
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::exact_samples;
 use super::error::MediaError;
 use super::ffprobe::seconds_to_us;
-use super::proof::Proof;
+use super::proof::{HASH, Proof};
 use super::run::{self, Args, Call, Tools};
 use super::verify::{self, Checked, Verdict};
 use super::work::TaskOutput;
@@ -108,8 +108,8 @@ pub(crate) async fn check_image(
 ) -> Result<Verdict, MediaError> {
     let promised = Proof::read(&output.proof, 4).await?;
     let decoded = decode_png(tools, &output.media, cancel).await?;
-    let crc = |proof: &Proof| proof.frames.iter().map(|frame| frame.crc).collect::<Vec<_>>();
-    if crc(&decoded) != crc(&promised) {
+    let hashes = |proof: &Proof| proof.frames.iter().map(|frame| frame.hash).collect::<Vec<_>>();
+    if hashes(&decoded) != hashes(&promised) {
         return Ok(Verdict::Damaged("the picture has other pixels".to_owned()));
     }
     let stream = verify::parameters(tools, &output.media, cancel).await?;
@@ -129,7 +129,7 @@ pub(crate) async fn decode_png(
     let mut args = Args::ffmpeg();
     let png = dmc_protocol::media::InputFormat::new("png_pipe");
     args.words("-xerror -noautorotate").input(png.as_ref(), media);
-    args.words("-map 0:v:0 -frames:v 1 -f framehash -hash crc32 pipe:1");
+    args.words(&format!("-map 0:v:0 -frames:v 1 -f framehash -hash {HASH} pipe:1"));
     let call = Call::new("decoding the picture", &tools.ffmpeg, args);
     let captured = run::capture(call, cancel).await?;
     Proof::parse(&String::from_utf8_lossy(&captured.stdout))

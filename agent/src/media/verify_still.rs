@@ -16,6 +16,7 @@ use super::error::MediaError;
 use super::jxl;
 use super::metadata::Metadata;
 use super::obu;
+use super::proof::HASH;
 use super::run::{self, Args, Call, Tools};
 use super::verify::{Checked, Look, Verdict};
 use super::webp;
@@ -190,7 +191,7 @@ async fn compare(
         }
     }
     if task.is_lossless() {
-        args.words("-frames:v 1 -f framehash -hash crc32 pipe:1");
+        args.words(&format!("-frames:v 1 -f framehash -hash {HASH} pipe:1"));
     }
     let call = Call::new("comparing the picture with its source", &tools.ffmpeg, args);
     let captured = run::capture(call, cancel).await?;

@@ -298,5 +298,5 @@ async fn verify_here(scene: &Scene, file: &Path) -> Result<Proof, MediaError> {
     let source = (plan, probe, &index);
     let report =
         verify::verify_handed(&scene.tools, source, &scene.input, file, &scene.token).await?;
-    Ok(proof_of(&report))
+    Ok(proof_of(plan.kind, &report))
 }

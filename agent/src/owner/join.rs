@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dmc_protocol::id::{BlobRef, JobId, TaskId};
+use dmc_protocol::media::MediaKind;
 use dmc_protocol::mesh::Input;
 use dmc_protocol::message::TaskResult;
 use tracing::debug;
@@ -216,7 +217,7 @@ async fn join_and_verify(
     }
     measure(shared, scene, job, temp).await;
     source::unchanged(shared, job).await.map_err(Ended::Failed)?;
-    Ok(proof_of(&report))
+    Ok(proof_of(plan.kind, &report))
 }
 
 /// Who wanted a quality is told what came of it. A result that cannot be measured is no worse.
@@ -236,15 +237,22 @@ async fn measure(shared: &Shared, scene: &Scene, job: JobId, result: &Path) {
     }
 }
 
-/// What is told of a verified result.
-pub(super) fn proof_of(report: &verify::Report) -> Proof {
+/// What is told of a verified result of that kind.
+pub(super) fn proof_of(kind: MediaKind, report: &verify::Report) -> Proof {
     let there = report.streams.iter().filter(|(_, count)| *count > 0);
     let streams = there.map(|(kind, count)| format!("{count} {kind:?}").to_lowercase());
+    let streams: Vec<String> = match (kind, report.frames) {
+        (MediaKind::Image, 1) => vec!["1 picture, compared with its source".to_owned()],
+        (MediaKind::Image, count) => {
+            vec![format!("{count} pictures that move, each compared with its source")]
+        }
+        _ => streams.collect(),
+    };
     Proof {
         frames: report.frames,
         pts_error_us_max: report.max_pts_error_us,
         pixels_equal: report.pixels_equal,
-        streams: streams.collect(),
+        streams,
         bytes: report.bytes,
     }
 }

@@ -207,11 +207,12 @@ fn worker_row(worker: &WorkerView, agents: &Agents) -> Markup {
 /// What was proven of the result.
 fn proof_panel(proof: &Proof) -> Markup {
     let error_ms = proof.pts_error_us_max as f64 / 1_000.0;
+    let told = proof.frames > 0 && !proof.is_of_a_picture();
     html! {
         section #proof .panel.good {
-            h2 { @if proof.frames > 0 { "Every frame arrived" } @else { "The result was checked" } }
+            h2 { @if told { "Every frame arrived" } @else { "The result was checked" } }
             ul {
-                @if proof.frames > 0 {
+                @if told {
                     li { (words::many(proof.frames, "frame", "frames"))
                         " in the result: all that the source has, and no other." }
                     li {
@@ -226,7 +227,10 @@ fn proof_panel(proof: &Proof) -> Markup {
                 @if proof.pixels_equal {
                     li { "Every pixel was compared with the source, and is equal." }
                 }
-                li { "Streams: " (proof.streams.join("; ")) "." }
+                li {
+                    @if proof.is_of_a_picture() { "It has: " } @else { "Streams: " }
+                    (proof.streams.join("; ")) "."
+                }
                 li { (words::bytes(proof.bytes)) ", verified whole before it got its name." }
             }
         }
