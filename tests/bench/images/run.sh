@@ -48,12 +48,12 @@ until "$dmc" --data-dir "$work/data" peers >/dev/null 2>&1; do sleep 0.2; done
 for run in $(seq "$runs"); do
   line="run $run: $count of $size:"
   took=$(seconds loop)
-  line+=" ffmpeg loop $(echo "scale=1; $count / $took" | bc)/s,"
+  line+=" ffmpeg loop $(echo "scale=2; $count / $took" | bc)/s,"
   if command -v cwebp >/dev/null; then
     took=$(seconds cwebp_loop)
-    line+=" cwebp loop $(echo "scale=1; $count / $took" | bc)/s,"
+    line+=" cwebp loop $(echo "scale=2; $count / $took" | bc)/s,"
   fi
   took=$(seconds by_dmc)
   [ "$(find "$work/out" -type f | wc -l)" = "$count" ] || { echo "pictures are missing" >&2; exit 1; }
-  echo "$line dmc $(echo "scale=1; $count / $took" | bc)/s"
+  echo "$line dmc $(echo "scale=2; $count / $took" | bc)/s"
 done
