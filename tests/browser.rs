@@ -297,6 +297,6 @@ async fn watch_a_folder() {
     }
     // The refused rules are an answer with an error, which the browser notes.
     let complaints = browser.complaints().await;
-    assert!(complaints.iter().all(|one| one.contains("400")), "{complaints:?}");
+    assert!(complaints.iter().all(|one| one.contains("422")), "{complaints:?}");
     browser.page().clone().close().await.unwrap();
 }
