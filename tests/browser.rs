@@ -235,3 +235,68 @@ async fn watch_a_film() {
     assert_eq!(complaints, Vec::<String>::new());
     browser.page().clone().close().await.unwrap();
 }
+
+#[test]
+fn a_folder_is_watched_from_the_form_to_what_was_left_alone() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(watch_a_folder());
+}
+
+async fn watch_a_folder() {
+    let bed = Bed::start_with(1, Meeting::Address, |_, agent| {
+        agent.env("DMC_WATCH_SETTLE_S", "1");
+    });
+    let dir = bed.dir("films \u{1f3ac}");
+    fs::create_dir_all(&dir).unwrap();
+    fs::copy(zoo::get("tiny.mp4"), dir.join("summer.mp4")).unwrap();
+    fs::write(dir.join("summer.srt"), "no film").unwrap();
+    fs::write(dir.join("broken <b>.mkv"), "no film either").unwrap();
+    let link = bed.ask(0, &["dashboard"])["url"].as_str().unwrap().to_owned();
+    let home = link.split_once("/login").unwrap().0.to_owned();
+    let Some(browser) = Browser::start(&home).await else { return };
+    browser.page().goto(&link).await.unwrap();
+    browser.open("library").await;
+    browser.until("how to begin", &format!("{} > 0", count(".empty"))).await;
+    browser.picture("library-empty").await;
+
+    let field = browser.page().find(Locator::Id("watch-dir")).await.unwrap();
+    field.send_keys(&dir.display().to_string()).await.unwrap();
+    let rules = browser.page().find(Locator::Id("watch-rules")).await.unwrap();
+    rules.send_keys("no_such_rule = 1").await.unwrap();
+    let button = Locator::Id("watch-button");
+    browser.page().find(button).await.unwrap().click().await.unwrap();
+    let told = "document.querySelector('#alerts').innerText.includes('no_such_rule')";
+    browser.until("what is wrong with the rules", told).await;
+    rules.clear().await.unwrap();
+    rules.send_keys("priority = 5").await.unwrap();
+    browser.page().find(button).await.unwrap().click().await.unwrap();
+    let numbers = "document.querySelector('dl.numbers')?.innerText.replace(/\\s+/g, ' ') ?? ''";
+    let at_rest = format!("/Done 1 .*Waiting 0 Skipped 2 /.test({numbers})");
+    browser.until("the folder at rest", &at_rest).await;
+    browser.picture("library").await;
+
+    browser
+        .page()
+        .find(Locator::Css("h2 a[href^='library/']"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    for part in ["broken <b>.mkv", "not a media file", "summer.srt", "does not end like"] {
+        let shown = format!("document.querySelector('#folder').innerText.includes('{part}')");
+        browser.until(part, &shown).await;
+    }
+    browser.picture("library-folder").await;
+    browser.width(390, 800, true).await;
+    for page in ["library", "library/1"] {
+        browser.open(page).await;
+        let wide = browser.ask("document.documentElement.scrollWidth").await;
+        assert!(wide.as_u64() <= Some(390), "{page} is {wide} wide on a phone");
+        browser.picture(&format!("phone-{}", page.replace('/', "-"))).await;
+    }
+    // The refused rules are an answer with an error, which the browser notes.
+    let complaints = browser.complaints().await;
+    assert!(complaints.iter().all(|one| one.contains("422")), "{complaints:?}");
+    browser.page().clone().close().await.unwrap();
+}
