@@ -78,22 +78,11 @@ start() { # start N [SLOW]: N agents that see each other, the second one slow
     less=
     if [ "$i" = 1 ] && [ -n "$slow" ]; then less=a_tenth; fi
     # An agent that measures itself at its first start would do so within the time that is taken.
-    # Who is slow, others know by that measure: it is waited for.
-    DMC_CALIBRATE=$([ -n "$slow" ] && echo true || echo false) $less on_core "$i" $(host "$i") "$dmc" --data-dir "$work/data$i" agent \
+    DMC_CALIBRATE=false $less on_core "$i" $(host "$i") "$dmc" --data-dir "$work/data$i" agent \
       --name "core-$i" --listen "$listen" --api 127.0.0.1:0 >"$work/agent$i.log" 2>&1 &
     agents+=($!)
   done
   see_each_other "$n"
-  if [ -n "$slow" ]; then for ((i = 0; i < n; i++)); do hears_speed "$i"; done; fi
-}
-hears_speed() { # waits until agent $1 has heard how fast the other one is
-  local _
-  for _ in $(seq 600); do
-    if ask "$1" peers --json | tr -d ' \n' | grep -q '"speed":{"'; then return; fi
-    sleep 0.2
-  done
-  echo "agent $1 does not hear how fast the other one is" >&2
-  exit 1
 }
 convert() { # convert NAME N [SLOW]: the film by N agents; their own CPU time, not the command's
   local before after
