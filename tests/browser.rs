@@ -148,6 +148,13 @@ impl Browser {
         self.chromium("goog/cdp/execute", body).await;
     }
 
+    /// Opens a page, which must not be wider than the telephone that [`Self::width`] has set.
+    async fn open_on_phone(&self, page: &str) {
+        self.open(page).await;
+        let wide = self.ask("document.documentElement.scrollWidth").await;
+        assert!(wide.as_u64() <= Some(390), "{page} is {wide} wide on a phone");
+    }
+
     async fn picture(&self, name: &str) {
         let Some(dir) = env::var_os("DMC_SCREENSHOTS").map(PathBuf::from) else { return };
         fs::create_dir_all(&dir).unwrap();
@@ -223,9 +230,7 @@ async fn watch_a_film() {
     browser.width(390, 800, true).await;
     let path = job.path().trim_start_matches('/');
     for page in ["", "jobs", path, "savings", "settings"] {
-        browser.open(page).await;
-        let wide = browser.ask("document.documentElement.scrollWidth").await;
-        assert!(wide.as_u64() <= Some(390), "{page} is {wide} wide on a phone");
+        browser.open_on_phone(page).await;
         browser
             .picture(&format!("phone-{}", if page.starts_with("jobs/") { "job" } else { page }))
             .await;
@@ -290,9 +295,7 @@ async fn watch_a_folder() {
     browser.picture("library-folder").await;
     browser.width(390, 800, true).await;
     for page in ["library", "library/1"] {
-        browser.open(page).await;
-        let wide = browser.ask("document.documentElement.scrollWidth").await;
-        assert!(wide.as_u64() <= Some(390), "{page} is {wide} wide on a phone");
+        browser.open_on_phone(page).await;
         browser.picture(&format!("phone-{}", page.replace('/', "-"))).await;
     }
     // The refused rules are an answer with an error, which the browser notes.

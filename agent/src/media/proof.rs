@@ -12,8 +12,8 @@ const LINE_BYTES_MAX: u64 = 160;
 const HEAD_BYTES_MAX: u64 = 16 * 1024;
 
 /// How ffmpeg hashes frames, and packets: MurmurHash3 (x64, 128 bits) costs a third of what its CRC-32
-/// costs, which was 4 % of a whole conversion. It guards
-/// against accidents; what others sent was hashed by BLAKE3 before.
+/// costs, which was 4 % of a whole conversion. It guards against accidents; what others sent was hashed
+/// by BLAKE3 before.
 pub(crate) const HASH: &str = "murmur3";
 const HASH_DIGITS: usize = 32;
 
@@ -22,8 +22,8 @@ const HASH_DIGITS: usize = 32;
 pub struct Frame {
     /// When it is shown, in ticks.
     pub pts: i64,
-    /// The first half of the hash of its pixels.
-    pub hash: u64,
+    /// The hash of its pixels.
+    pub hash: u128,
 }
 
 /// Decoded frames, in the order of the decoder.
@@ -107,9 +107,7 @@ fn frame(line: &str) -> Option<Frame> {
     if stream != "0" || hash.len() != HASH_DIGITS {
         return None;
     }
-    let (first, rest) = (hash.get(..16)?, hash.get(16..)?);
-    u64::from_str_radix(rest, 16).ok()?;
-    Some(Frame { pts, hash: u64::from_str_radix(first, 16).ok()? })
+    Some(Frame { pts, hash: u128::from_str_radix(hash, 16).ok()? })
 }
 
 #[cfg(test)]
@@ -118,13 +116,16 @@ mod tests {
 
     const TEXT: &str = "#format: frame checksums\n#tb 0: 1/12288\n#media_type 0: video\n\
         0,          0,          0,        1,   614400, 1c5eb05f00000000000000000000abcd\n\
-        0,        512,        512,        1,   614400, 00000000000000010000000000000000\n";
+        0,        512,        512,        1,   614400, 00000000000000000000000000000001\n";
 
     #[test]
     fn framehash_is_read() {
         let proof = Proof::parse(TEXT).unwrap();
         assert_eq!(proof.time_base, Rational::new(1, 12_288));
-        assert_eq!(proof.frames[0], Frame { pts: 0, hash: 0x1c5e_b05f_0000_0000 });
+        assert_eq!(
+            proof.frames[0],
+            Frame { pts: 0, hash: 0x1c5e_b05f_0000_0000_0000_0000_0000_abcd }
+        );
         assert_eq!(proof.between(1, 600), [Frame { pts: 512, hash: 1 }]);
     }
 

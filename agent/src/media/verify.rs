@@ -356,7 +356,7 @@ mod tests {
 
     use super::*;
 
-    fn proof(frames: &[(i64, u64)]) -> Proof {
+    fn proof(frames: &[(i64, u128)]) -> Proof {
         let frames = frames.iter().map(|&(pts, hash)| Frame { pts, hash }).collect();
         Proof { time_base: Rational::new(1, 25), frames }
     }
