@@ -14,6 +14,12 @@ const PROCESSORS: [&str; 7] =
 /// Thermal zones of processors, by the beginnings of their types.
 const ZONES: [&str; 5] = ["x86_pkg_temp", "cpu", "soc", "bigcore", "package"];
 
+/// Threads that this process and its children may run at once, by their affinity and quota; 1 where
+/// the platform does not tell.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Where the platform's files are.
 #[derive(Debug, Clone)]
 pub struct Machine {

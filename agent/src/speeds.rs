@@ -11,6 +11,7 @@ use dmc_protocol::mesh::Input;
 use dmc_protocol::mesh::peers::smoothed;
 use tracing::debug;
 
+use crate::machine;
 use crate::media::calibrate;
 use crate::runtime::Shared;
 use crate::worker::chain;
@@ -33,7 +34,7 @@ fn key(can: &Capabilities, slots: u32) -> Key {
 fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = machine::threads();
     format!("{} × {threads}", name.unwrap_or(std::env::consts::ARCH).trim())
 }
 

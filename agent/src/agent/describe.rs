@@ -10,6 +10,7 @@ use dmc_protocol::message::{AgentInfo, Wishes, bounded};
 use tracing::info;
 
 use crate::config::Settings;
+use crate::machine;
 use crate::media::capability;
 use crate::media::run::Tools;
 use crate::media::sandbox;
@@ -33,7 +34,7 @@ pub(super) fn name_of(settings: &Settings) -> String {
 
 /// Encodes at the same time, as told or by the processor and the memory.
 fn slots_of(settings: &Settings) -> u32 {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = machine::threads();
     let chosen = usual_slots(threads, sandbox::machine_memory_bytes());
     if settings.slots > 0 { settings.slots } else { chosen }.min(dmc_protocol::config::SLOTS_MAX)
 }

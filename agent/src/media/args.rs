@@ -12,6 +12,7 @@ use super::filters::{exact, field_filter, filter, frame_marks, lossy};
 use super::hardware;
 use super::proof::HASH;
 use super::run::Args;
+use crate::machine;
 
 /// Sound in pieces of ten seconds of 48 kHz, so that a list of them is short.
 pub(crate) const AUDIO_CHUNK: &str = "asetnsamples=n=480000:p=0";
@@ -175,7 +176,9 @@ fn x265(args: &mut Args, settings: &VideoSettings) {
     if settings.quality == Quality::Lossless {
         params.push("lossless=1".to_owned());
     }
-    params.extend(threads(cores()).map(str::to_owned));
+    // The words of a command are tested on machines of all sizes.
+    let cores = if cfg!(test) { 2 } else { machine::threads() };
+    params.extend(threads(cores).map(str::to_owned));
     args.words(&format!("-preset {} -tag:v hvc1", settings.speed));
     args.arg("-x265-params").arg(params.join(":"));
 }
@@ -184,12 +187,6 @@ fn x265(args: &mut Args, settings: &VideoSettings) {
 /// of its time and 2 % of its bytes (measured: docs/PERFORMANCE.md).
 fn threads(cores: usize) -> Option<&'static str> {
     (cores == 1).then_some("pools=none:frame-threads=1")
-}
-
-/// Processors that this agent and its encoders may use.
-fn cores() -> usize {
-    // The words of a command are tested on machines of all sizes.
-    if cfg!(test) { 2 } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }
 
 fn svt(args: &mut Args, settings: &VideoSettings) {

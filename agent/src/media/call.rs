@@ -12,6 +12,7 @@ use super::bounds;
 use super::children::Children;
 use super::error::MediaError;
 use super::sandbox::{Files, Limits, Sandbox};
+use crate::machine;
 
 /// How long any one call may take.
 const WALL: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -227,7 +228,7 @@ impl<'a> Call<'a> {
 
     /// What the system enforces on the program.
     pub fn limits(&self) -> Limits {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = machine::threads();
         Limits {
             memory_bytes: self.program.sandbox.memory_bytes(),
             // All threads at work from the first second to the last.

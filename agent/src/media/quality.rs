@@ -18,6 +18,7 @@ use super::filters;
 use super::hardware;
 use super::run::{self, Args, Call, Tools};
 use super::streams::Probe;
+use crate::machine;
 use search::{Step, next};
 
 /// Samples of a film whose quality is searched.
@@ -225,7 +226,7 @@ async fn compare(
     let filter = match metric {
         Metric::Ssim => "ssim".to_owned(),
         Metric::Vmaf => {
-            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let threads = machine::threads();
             format!("libvmaf=n_threads={threads}")
         }
     };
