@@ -64,7 +64,8 @@ pub async fn accept_as(shared: &Arc<Shared>, id: JobId, wish: Wish) -> Result<()
         }
     };
     let stamp = Stamp::of(&input).map_err(|e| MediaError::io("read", &input, e))?;
-    let delivery = delivery::decide(shared, &wish, (trial.kind, &preset), &output).await?;
+    let delivery =
+        delivery::decide(shared, &wish, (trial.kind, &preset), &output, &mut notes).await?;
     // Both ends must cut the same borders away.
     let preset = match delivery {
         Some(_) => settle::crop(tools, &input, &probe, preset, &mut notes).await?,

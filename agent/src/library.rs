@@ -385,5 +385,6 @@ pub async fn remove(shared: &Arc<Shared>, handle: &Arc<Handle>) -> Result<(), Wa
     locked(&shared.library.handles).remove(&handle.id);
     shared.library.seats.leave(handle.id);
     shared.library.wake_all();
+    shared.news.library();
     Ok(())
 }

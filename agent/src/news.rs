@@ -19,6 +19,8 @@ pub struct Changed {
     pub many: bool,
     /// Who is here, who belongs to the mesh, or what this agent does for others.
     pub mesh: bool,
+    /// What is watched, or what is known of its files.
+    pub library: bool,
 }
 
 /// Collects changes until they are taken.
@@ -43,6 +45,11 @@ impl News {
     /// A peer came or went, the mesh's members or this agent changed.
     pub fn mesh(&self) {
         self.note(|changed| changed.mesh = true);
+    }
+
+    /// A watched folder came or went, or something is known of its files that was not.
+    pub fn library(&self) {
+        self.note(|changed| changed.library = true);
     }
 
     fn note(&self, change: impl FnOnce(&mut Changed)) {
@@ -75,8 +82,10 @@ mod tests {
         news.job(job(1));
         news.job(job(1));
         news.mesh();
+        news.library();
         news.wait().await;
-        let changed = Changed { jobs: BTreeSet::from([job(1)]), many: false, mesh: true };
+        let jobs = BTreeSet::from([job(1)]);
+        let changed = Changed { jobs, many: false, mesh: true, library: true };
         assert_eq!(news.take(), changed);
         assert_eq!(news.take(), Changed::default());
     }

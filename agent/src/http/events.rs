@@ -139,7 +139,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     path = "/api/v1/events",
     tag = "events",
     params(("Last-Event-ID" = Option<String>, Header, description = "Go on after this event")),
-    responses((status = 200, description = "Events: `job`, `progress`, `mesh`, `reset`", content_type = "text/event-stream"), Refused),
+    responses((status = 200, description = "Events: `job`, `progress`, `mesh`, `library`, `reset`", content_type = "text/event-stream"), Refused),
 )]
 async fn events(
     State(shared): State<Arc<Shared>>,
@@ -256,6 +256,9 @@ async fn tell(shared: &Arc<Shared>, events: &Events, changed: Changed) {
     }
     if changed.mesh {
         events.tell("mesh", "{}".to_owned());
+    }
+    if changed.library {
+        events.tell("library", "{}".to_owned());
     }
 }
 

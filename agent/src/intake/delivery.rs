@@ -18,8 +18,17 @@ pub(super) async fn decide(
     wish: &Wish,
     (kind, preset): (MediaKind, &Preset),
     output: &Path,
+    notes: &mut Vec<String>,
 ) -> Result<Option<Delivery>, Refusal> {
     let refused = |text: &str| Err(Refusal::Wish(text.to_owned()));
+    let quick = match kind {
+        MediaKind::Image => Some("a picture is converted"),
+        _ if preset.copies_pictures() => Some("a film is copied"),
+        MediaKind::Video | MediaKind::Audio => None,
+    };
+    if let (Some(what), true, None) = (quick, wish.hand_over, &wish.deliver_to) {
+        notes.push(format!("not handed over: {what} sooner than it is sent"));
+    }
     match kind {
         MediaKind::Image if wish.deliver_to.is_none() => Ok(None),
         MediaKind::Image => refused("pictures are converted here, not handed over"),

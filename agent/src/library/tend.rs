@@ -3,7 +3,7 @@
 
 mod there;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,15 @@ const JOBS: usize = 256;
 pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
     let mut tender = Tender::new(shared, handle);
     let stop = tender.handle.stop.clone();
+    let mut told = None;
     loop {
-        let wait = match tender.turn().await {
+        let turn = tender.turn().await;
+        let standing = tender.standing();
+        if told.as_ref() != Some(&standing) {
+            tender.shared.news.library();
+            told = Some(standing);
+        }
+        let wait = match turn {
             Ok(wait) => wait,
             Err(e) => {
                 warn!("{} is not tended now: {}", tender.handle.dir(), chain(&e));
@@ -59,6 +66,10 @@ pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
         }
     }
 }
+
+/// What people see of a folder: what is done with it, the last scan, why it is not heard, and how many
+/// files are in which state.
+type Standing = (Doing, Option<i64>, Option<String>, BTreeMap<String, u64>);
 
 struct Tender {
     shared: Arc<Shared>,
@@ -128,6 +139,12 @@ impl Tender {
             return Ok(Duration::ZERO);
         }
         Ok(self.sleep(settled))
+    }
+
+    fn standing(&self) -> Standing {
+        let handle = &self.handle;
+        let files = self.shared.library.book.counts(handle.id).unwrap_or_default();
+        (handle.doing(), handle.last().map(|last| last.at_ms), handle.deaf(), files)
     }
 
     fn rest(&mut self) {

@@ -53,7 +53,7 @@ async fn show(shared: Agent, frame: Frame) -> Response {
     let main = content(shared).await.map(|content| {
         html! {
             h1 { "Library" }
-            (region("library", "ui/library", &["job"], &content))
+            (region("library", "ui/library", &["job", "library"], &content))
             (form)
         }
     });
@@ -264,7 +264,7 @@ async fn show_one(
     let main = one(&shared, &id, which).map(|(title, content)| {
         let page = html! {
             p.back { a href="library" { "All folders" } }
-            (region("folder", &from, &["job"], &content))
+            (region("folder", &from, &["job", "library"], &content))
         };
         (title, page)
     });
