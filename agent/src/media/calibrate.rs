@@ -18,13 +18,17 @@ const HEIGHT: u32 = 480;
 const FRAMES: u32 = 20;
 /// No further encoder is tried after this: a slow machine knows less, and is not kept busy.
 const BUDGET: Duration = Duration::from_millis(1_800);
-/// One encode that takes longer says enough.
+/// An encode that takes longer says enough: the machine is at most this fast.
 const WALL: Duration = Duration::from_secs(10);
+/// A machine that has not made the clip by then is not measured.
+const CLIP_WALL: Duration = Duration::from_secs(20);
 
 /// The encoders of films, the most used first, each at its usual speed.
 const USUAL: [Encoder; 3] = [Encoder::Libx265, Encoder::Libx264, Encoder::Libsvtav1];
 
-/// Work units a second of the usual classes, measured in `dir`, which must exist.
+/// Work units a second of the usual classes, measured in `dir`, which must exist. The first class is
+/// measured however slow the machine is: placement takes one that nothing is known of for an average
+/// one, and a segment that it gets then is wasted.
 ///
 /// # Errors
 /// When the clip cannot be made. An encoder that fails is left out.
@@ -40,10 +44,15 @@ pub async fn calibrate(
     let start = time(tools, &clip, &["-c", "copy"], token).await?;
     let mut speeds = Vec::new();
     for encoder in USUAL.into_iter().filter(|encoder| can.encoders.contains_key(encoder)) {
-        if began.elapsed() > BUDGET {
+        if began.elapsed() > BUDGET && !speeds.is_empty() {
             break;
         }
-        let Ok(took) = time(tools, &clip, words(encoder), token).await else { continue };
+        let this = Instant::now();
+        let took = match time(tools, &clip, words(encoder), token).await {
+            Ok(took) => took,
+            Err(_) if this.elapsed() >= WALL && !token.is_cancelled() => WALL,
+            Err(_) => continue,
+        };
         let seconds = took.saturating_sub(start).as_secs_f64().max(0.001);
         let units = f64::from(WIDTH) * f64::from(HEIGHT) * f64::from(FRAMES);
         let band = ResolutionBand::of(WIDTH, HEIGHT);
@@ -80,7 +89,7 @@ async fn make(tools: &Tools, clip: &Path, token: &CancellationToken) -> Result<(
     ));
     args.words(&format!("-frames:v {FRAMES} -pix_fmt yuv420p -c:v rawvideo -f nut")).output(clip);
     let mut call = Call::new("making a clip to measure with", &tools.ffmpeg, args);
-    call.wall = WALL;
+    call.wall = CLIP_WALL;
     run::capture(call, token).await.map(|_| ())
 }
 

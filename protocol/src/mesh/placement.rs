@@ -178,16 +178,16 @@ impl Mesh {
             task.record.failures.iter().map(|failed| failed.worker).collect();
         let able = self.candidates(now, job, task);
         let class = task.record.spec.class();
-        let mut rates: Vec<u64> =
-            able.iter().filter_map(|id| self.peers.get(*id)?.rate(class)).collect();
-        rates.sort_unstable();
-        // One that was never measured is taken for an average one.
-        let usual = rates.get(rates.len() / 2).copied().unwrap_or(1);
-        let seats = able.into_iter().filter_map(|worker| {
+        let usual = self.usual_rate(&able, class);
+        let seats = able.iter().filter_map(|worker| {
+            let worker = *worker;
             let bid = self.jobs.bids.get(&worker)?;
             let takes_part = bid.jobs.contains(&job.record.id);
-            (takes_part && self.has_room_for(job, task, worker))
-                .then(|| self.seat(worker, job, task, load, usual))?
+            (takes_part && self.has_room_for(job, task, worker)).then(|| {
+                let rate = self.peers.get(worker)?.rate(class);
+                let rate = rate.unwrap_or_else(|| self.guess_rate(worker, &able, usual));
+                self.seat(worker, job, task, load, rate)
+            })?
         });
         let mut seats: Vec<Seat> = seats.collect();
         let fresh = |seat: &Seat| !failed.contains(&seat.worker);
@@ -197,13 +197,32 @@ impl Mesh {
         seats
     }
 
+    /// What those of these workers do at this class that were measured at it: the median.
+    fn usual_rate(&self, able: &[AgentId], class: WorkClass) -> u64 {
+        let of = |id: &AgentId| self.peers.get(*id)?.rate(class);
+        let mut rates: Vec<u64> = able.iter().filter_map(of).collect();
+        rates.sort_unstable();
+        rates.get(rates.len() / 2).copied().unwrap_or(1)
+    }
+
+    /// The rate of a worker that was never measured at a class whose usual rate is known: as far from
+    /// it as the worker is from what is usual at the work that it was measured at. One that was never
+    /// measured at all is taken for an average one.
+    fn guess_rate(&self, worker: AgentId, able: &[AgentId], usual: u64) -> u64 {
+        let info = self.peers.get(worker).and_then(|peer| peer.info.as_ref());
+        let Some((class, own)) = info.and_then(|info| info.speeds.first()) else { return usual };
+        let others = self.usual_rate(able, *class).max(1);
+        let guess = u128::from(usual) * u128::from(*own) / u128::from(others);
+        u64::try_from(guess).unwrap_or(u64::MAX)
+    }
+
     fn seat(
         &self,
         worker: AgentId,
         job: &Job,
         task: &Task,
         load: &Load,
-        usual_rate: u64,
+        rate: u64,
     ) -> Option<Seat> {
         let peer = self.peers.get(worker)?;
         let encoder = task.record.spec.encoder();
@@ -219,7 +238,7 @@ impl Mesh {
             want: self.jobs.bids.get(&worker)?.want.min(trusted),
             leases,
             credit: trusted.saturating_sub(leases),
-            rate: peer.rate(task.record.spec.class()).unwrap_or(usual_rate).max(1),
+            rate: rate.max(1),
             busy_ms: load.busy_ms(worker) / u64::from(slots.max(1)),
             travel_ms: self.travel_ms(worker, job, task),
             reluctant: peer.is_reluctant(encoder),

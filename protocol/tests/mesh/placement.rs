@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use dmc_protocol::id::{AttemptId, JobId, TaskId};
-use dmc_protocol::media::MediaKind;
+use dmc_protocol::media::{Encoder, MediaKind, WorkClass};
 use dmc_protocol::mesh::{Input, Mesh, Output};
 use dmc_protocol::message::{AgentInfo, FailureKind, Message, Wishes};
 use dmc_protocol::record::Record;
 use dmc_protocol::time::Time;
 use uuid::Uuid;
 
-use super::{BLOB, JOB, RESULT, agent, audio, grant, hear, info, leases, said};
+use super::{BLOB, JOB, ME, RESULT, agent, audio, grant, hear, info, leases, said};
 
 #[test]
 fn a_worker_cannot_hoard_before_it_delivered() {
@@ -119,4 +119,35 @@ fn an_urgent_job_overtakes_a_thousand_others() {
     });
     assert_eq!(saved, Some((id(2), 9)), "it is durable");
     assert_eq!(mesh.handle(Time(4), Input::SetPriority { job: id(2), priority: 9 }), []);
+}
+
+/// Leases of a peer with these speeds at a job of two tasks, beside an agent that does a unit of any
+/// sound in a second.
+fn leases_beside_a_fast_one(speeds: &[(Encoder, u64)]) -> usize {
+    let both = |mut info: AgentInfo, speeds: &[(Encoder, u64)]| {
+        let class = |encoder: Encoder| WorkClass { encoder, ..audio().class() };
+        info.capabilities.encoders.insert(Encoder::Libopus, [1; 8]);
+        info.speeds = speeds.iter().map(|(encoder, rate)| (class(*encoder), *rate)).collect();
+        info
+    };
+    let units = audio().work_units();
+    let mut mesh = agent(1);
+    let fast = [(Encoder::Flac, units), (Encoder::Libopus, units)];
+    mesh.handle(Time(1), Input::Local(both(info("me", 1), &fast)));
+    hear(&mut mesh, Message::Info(both(info("peer", 1), speeds)));
+    let tasks = vec![audio(), audio()];
+    mesh.handle(Time(1), Input::AddJob { job: JOB, priority: 0, source: Some(BLOB), tasks });
+    let message = Message::Accept { job: JOB, want: 1 };
+    mesh.handle(Time(1), Input::Received { from: ME, message: message.clone() });
+    hear(&mut mesh, message);
+    leases(&mesh)
+}
+
+#[test]
+fn one_that_is_slow_at_other_work_is_not_taken_for_an_average_one() {
+    let units = audio().work_units();
+    assert_eq!(leases_beside_a_fast_one(&[(Encoder::Flac, units / 10)]), 0, "measured");
+    assert_eq!(leases_beside_a_fast_one(&[(Encoder::Libopus, units / 10)]), 0, "guessed");
+    assert_eq!(leases_beside_a_fast_one(&[(Encoder::Libopus, units)]), 1);
+    assert_eq!(leases_beside_a_fast_one(&[]), 1, "nothing is known of it");
 }
