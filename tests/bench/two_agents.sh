@@ -5,7 +5,7 @@
 # x265 undoes what taskset says (its thread pools set their own affinity), so a cpuset cgroup pins;
 # where there is none, taskset does, and the result says so. As root, each agent has a network
 # namespace of its own and they are joined by a bridge; else they share the loopback interface.
-# usage: [FILE=film] [RUNS=3] [MODES="plain one two unequal"] [DMC_BIN=dmc] tests/bench/two_agents.sh
+# usage: [FILE=film] [RUNS=3] [MODES="plain one two unequal"] [DMC_BIN=dmc] [LOGS=directory] tests/bench/two_agents.sh
 set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need ffmpeg ffprobe taskset
@@ -77,15 +77,21 @@ start() { # start N [SLOW]: N agents that see each other, the second one slow
     mkdir "$work/data$i"
     less=
     if [ "$i" = 1 ] && [ -n "$slow" ]; then less=a_tenth; fi
-    # An agent that measures itself at its first start would do so within the time that is taken.
-    DMC_CALIBRATE=false $less on_core "$i" $(host "$i") "$dmc" --data-dir "$work/data$i" agent \
+    $less on_core "$i" $(host "$i") "$dmc" --data-dir "$work/data$i" agent \
       --name "core-$i" --listen "$listen" --api 127.0.0.1:0 >"$work/agent$i.log" 2>&1 &
     agents+=($!)
   done
   see_each_other "$n"
+  # An agent measures itself once in its life, not within the time that is taken.
+  for ((i = 0; i < n; i++)); do
+    for _ in $(seq 600); do [ -s "$work/data$i/speeds" ] && continue 2; sleep 0.1; done
+    echo "agent $i does not measure itself" >&2
+    exit 1
+  done
+  sleep 11 # the others hear of it with the next sign of life
 }
 convert() { # convert NAME N [SLOW]: the film by N agents; their own CPU time, not the command's
-  local before after
+  local before after i
   start "$2" "${3:-}"
   rm -f "$work/$1.mkv"
   before=$(cpu_of "${agents[@]}")
@@ -93,6 +99,10 @@ convert() { # convert NAME N [SLOW]: the film by N agents; their own CPU time, n
   after=$(cpu_of "${agents[@]}")
   sed -i "\$s/ .*/ $(awk -v a="$after" -v b="$before" 'BEGIN { print a - b }')/" "$work/$1.times"
   ask 0 jobs list >"$work/$1.jobs"
+  if [ -n "${LOGS:-}" ]; then
+    ask 0 jobs show "$(awk 'NR == 2 { print $1 }' "$work/$1.jobs")" >"$LOGS/$1-$run.txt"
+    for ((i = 0; i < $2; i++)); do cp "$work/agent$i.log" "$LOGS/$1-$run-agent-$i.log"; done
+  fi
   end_agents
 }
 alone() { (on_core 0 "$@"); }

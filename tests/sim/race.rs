@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use dmc_protocol::config::Config;
 use dmc_protocol::id::{AttemptId, BlobRef, TaskId};
-use dmc_protocol::media::{Feed, TaskSpec, WorkClass, lengths};
+use dmc_protocol::media::lengths::{self, Pace};
+use dmc_protocol::media::{Feed, TaskSpec, WorkClass};
 use dmc_protocol::mesh::peers::smoothed;
 use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::{AgentInfo, Message, Progress, TaskResult};
@@ -194,9 +195,15 @@ impl Race {
         }
     }
 
-    fn plan(&self) -> Vec<TaskSpec> {
+    fn plan(&self, machines: &[Machine]) -> Vec<TaskSpec> {
         let film_s = self.film_s as f64;
-        let target_s = lengths::segment_target_s(film_s, self.agents as f64);
+        let pace = |machine: &Machine| Pace {
+            slots: 1,
+            pace: machine.believed as f64 / UNITS_A_SECOND as f64,
+        };
+        let paces: Vec<Pace> = machines.iter().map(pace).collect();
+        let travel = self.film_bytes_s as f64 / self.link_bytes_s as f64;
+        let target_s = lengths::segment_target_s(film_s, travel, &paces);
         let mut borders = vec![0.0];
         while let Some(begins_s) = borders.last().copied() {
             let ends_s: f64 = begins_s + lengths::segment_s(target_s, begins_s, film_s);
@@ -252,7 +259,7 @@ impl World {
             events: BTreeMap::new(),
             machines,
             messages: BTreeMap::new(),
-            class: race.plan().first().map(TaskSpec::class),
+            class: race.plan(&[]).first().map(TaskSpec::class),
             tasks: 0,
             grants: 0,
             attempts: 0,
@@ -282,7 +289,7 @@ impl World {
             self.step();
         }
         self.messages.clear();
-        let tasks = self.race.plan();
+        let tasks = self.race.plan(&self.machines);
         for at in 0..self.race.owners {
             let (job, tasks) = (fixture::job_id(at), tasks.clone());
             let add = Input::AddJob { job, priority: 0, source: None, tasks };

@@ -4,20 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dmc_protocol::id::JobId;
-use dmc_protocol::media::{TaskInput, lengths};
+use dmc_protocol::media::{Preset, TaskInput, TaskSpec, lengths};
 use dmc_protocol::mesh::Input;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::settle;
 use crate::jobs::{Phase, Planned, Request, Stamp};
-use crate::media::plan::{self, PlanHints};
+use crate::media::plan::{self, Plan, PlanHints};
 use crate::media::streams::Probe;
 use crate::media::{MediaError, index, probe};
 use crate::room::{self, Disk};
 use crate::runtime::Shared;
 use crate::worker::chain;
 use crate::{archive, source};
+
+/// Bytes a second that go to another machine, as far as planning knows: half of gigabit Ethernet.
+const LINK_BYTES_S: f64 = 60e6;
 
 /// Reads the source and makes the plan; also after a restart that found no plan.
 pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
@@ -106,28 +109,41 @@ pub(crate) async fn make_plan(
     let mut notes = Vec::new();
     let preset = request.preset.clone();
     let preset = settle::crop(tools, &request.input, &probe, preset, &mut notes).await?;
-    let slots = shared.ask(|mesh, _| {
-        let usable = mesh.peers().iter().filter(|(_, peer)| peer.is_usable());
-        usable.map(|(_, peer)| f64::from(peer.slots())).sum::<f64>()
-    });
-    let slots = slots.await.unwrap_or(1.0).max(1.0);
-    let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
-    let chosen = lengths::segment_target_s(seconds, slots);
-    let segment_target_s = request.segment_s.map_or(chosen, f64::from);
-    let hints = PlanHints { segment_target_s, strip_gps: request.strip_gps };
-    let mut plan = plan::plan(&probe, &index, &preset, &hints)
-        .map_err(|e| plan::with_path(e, &request.input))?;
+    let plan_with = |preset: &Preset, segment_target_s: f64| {
+        let hints = PlanHints { segment_target_s, strip_gps: request.strip_gps };
+        plan::plan(&probe, &index, preset, &hints).map_err(|e| plan::with_path(e, &request.input))
+    };
+    let wanted_s = request.segment_s.map(f64::from);
+    let mut target_s = wanted_s.unwrap_or(lengths::SEGMENT_S_MIN);
+    let mut plan = plan_with(&preset, target_s)?;
+    if wanted_s.is_none() && plan.video_tasks().len() > 1 {
+        target_s = best_length(shared, &probe, &plan).await;
+        plan = plan_with(&preset, target_s)?;
+    }
     settle::can_filter(tools, &plan).await?;
     if let Some(work) = plan.tasks.iter().find_map(|task| task.video()).filter(|_| search) {
         let input: &Path = &request.input;
         let what = (input, &probe);
         let (found, words) = settle::quality(shared, request.id, what, (&preset, work)).await?;
         notes.extend(words);
-        plan = plan::plan(&probe, &index, &found, &hints)
-            .map_err(|e| plan::with_path(e, &request.input))?;
+        plan = plan_with(&found, target_s)?;
     }
     plan.notes.splice(0..0, notes);
     Ok(Planned { probe, plan })
+}
+
+/// The length of segments that suits the machines that are here now, in seconds.
+async fn best_length(shared: &Shared, probe: &Probe, plan: &Plan) -> f64 {
+    let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
+    let segments = || plan.tasks.iter().filter(|task| task.video().is_some());
+    let Some(class) = segments().next().map(TaskSpec::class).filter(|_| seconds > 0.0) else {
+        return lengths::SEGMENT_S_MIN;
+    };
+    let units: u64 = segments().map(TaskSpec::work_units).fold(0, u64::saturating_add);
+    let units_s = (units as f64 / seconds) as u64;
+    let machines = shared.ask(move |mesh, _| mesh.paces(class, units_s)).await.unwrap_or_default();
+    let travel = probe.bytes as f64 / seconds / LINK_BYTES_S;
+    lengths::segment_target_s(seconds, travel, &machines)
 }
 
 /// Waits while there is no room for the result where it goes. One that is larger than that whole

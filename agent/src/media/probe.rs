@@ -73,6 +73,28 @@ pub async fn probe(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
     Ok(probe)
 }
 
+/// [`probe`] of a file that dmc has just made: nobody encrypted it, and no stream of it is to go into
+/// another container.
+///
+/// # Errors
+/// As [`probe`].
+pub(crate) async fn made(tools: &Tools, path: &Path) -> Result<Probe, MediaError> {
+    let (bytes, _) = sniff::look(path).await?;
+    let document = headers(tools, path, None).await?;
+    let name = &document.format.format_name;
+    let Some(format) = InputFormat::new(name) else {
+        return Err(MediaError::wrong("the result", format!("its format is {name}")));
+    };
+    bounds::check_headers(path, &document)?;
+    let pictures = match main_video(&document.streams, &format) {
+        Some(raw) => Some(pictures(tools, path, &format, raw).await?),
+        None => None,
+    };
+    let probe = assemble(&document, format, bytes, pictures);
+    refuse_useless(path, &probe)?;
+    Ok(probe)
+}
+
 /// Reads what the headers of a file say: enough to decide whether to convert it, not to do it.
 ///
 /// # Errors

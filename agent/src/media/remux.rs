@@ -84,7 +84,7 @@ pub(crate) async fn prove(
 ) -> Result<(), MediaError> {
     let wrong = |why: String| MediaError::wrong("the joined file", why);
     let Some(pictures) = &probe.pictures else { return Ok(()) };
-    let made = super::probe::probe(tools, out).await?;
+    let made = super::probe::made(tools, out).await?;
     let index = made.pictures.as_ref().map(|pictures| pictures.index);
     let Some(index) = index else { return Err(wrong("it has no pictures".to_owned())) };
     let codec = match pictures.codec.as_str() {

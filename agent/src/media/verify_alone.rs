@@ -210,7 +210,7 @@ pub(crate) async fn verify(
     let wrong = |why: String| MediaError::wrong("the joined file", why);
     let promised = promised(task, &output.proof).await?;
     counted(tools, task, promised, out, cancel).await?.map_err(wrong)?;
-    let made = super::probe::probe(tools, out).await?;
+    let made = super::probe::made(tools, out).await?;
     for name in NAMES {
         let (was, is) = (named(probe, name), named(&made, name));
         if was.is_some() && was.map(str::trim) != is.map(str::trim) {

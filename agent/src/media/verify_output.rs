@@ -94,7 +94,7 @@ pub(crate) async fn verify_frames(
     cancel: &CancellationToken,
 ) -> Result<Report, MediaError> {
     let bytes = tokio::fs::metadata(out).await.map_err(|e| MediaError::io("read", out, e))?.len();
-    let made = super::probe::probe(tools, out).await?;
+    let made = super::probe::made(tools, out).await?;
     let streams = check_streams(plan, &made)?;
     check_tags(probe, &made)?;
     let mut report = Report {

@@ -5,6 +5,7 @@
 //! a slow worker that could not finish a task by then would only hold the job up, and gets none.
 
 use crate::id::AgentId;
+use crate::media::lengths::Pace;
 use crate::media::{TaskSpec, WorkClass};
 use crate::time::Time;
 
@@ -150,6 +151,24 @@ impl Peer {
 }
 
 impl Mesh {
+    /// The machines that may be granted work now, this one first, for work of this class of which a
+    /// second of the film has so many units. One that nothing is known of is taken for an average one,
+    /// and a mesh of such for one that encodes as fast as the film plays.
+    pub fn paces(&self, class: WorkClass, units_s: u64) -> Vec<Pace> {
+        let usable = self.peers.iter().filter(|(_, peer)| peer.is_usable());
+        let mut usable: Vec<(AgentId, &Peer)> = usable.collect();
+        usable.sort_by_key(|(id, _)| (*id != self.me, *id));
+        let ids: Vec<AgentId> = usable.iter().map(|(id, _)| *id).collect();
+        let known =
+            ids.iter().any(|id| self.peers.get(*id).is_some_and(|p| p.rate(class).is_some()));
+        let usual = if known { self.usual_rate(&ids, class) } else { units_s };
+        let pace = |(id, peer): &(AgentId, &Peer)| {
+            let rate = peer.rate(class).unwrap_or_else(|| self.guess_rate(*id, &ids, usual));
+            Pace { slots: peer.slots(), pace: rate as f64 / units_s.max(1) as f64 }
+        };
+        usable.iter().map(pace).collect()
+    }
+
     /// Milliseconds until the attempt is done, as far as its progress and its worker's speed tell.
     /// One that has not moved for a while will not be done sooner than that: a claimed speed holds
     /// nobody up for ever.

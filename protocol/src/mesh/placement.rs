@@ -198,7 +198,7 @@ impl Mesh {
     }
 
     /// What those of these workers do at this class that were measured at it: the median.
-    fn usual_rate(&self, able: &[AgentId], class: WorkClass) -> u64 {
+    pub(super) fn usual_rate(&self, able: &[AgentId], class: WorkClass) -> u64 {
         let of = |id: &AgentId| self.peers.get(*id)?.rate(class);
         let mut rates: Vec<u64> = able.iter().filter_map(of).collect();
         rates.sort_unstable();
@@ -208,7 +208,7 @@ impl Mesh {
     /// The rate of a worker that was never measured at a class whose usual rate is known: as far from
     /// it as the worker is from what is usual at the work that it was measured at. One that was never
     /// measured at all is taken for an average one.
-    fn guess_rate(&self, worker: AgentId, able: &[AgentId], usual: u64) -> u64 {
+    pub(super) fn guess_rate(&self, worker: AgentId, able: &[AgentId], usual: u64) -> u64 {
         let info = self.peers.get(worker).and_then(|peer| peer.info.as_ref());
         let Some((class, own)) = info.and_then(|info| info.speeds.first()) else { return usual };
         let others = self.usual_rate(able, *class).max(1);
