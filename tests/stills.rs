@@ -201,6 +201,15 @@ fn metadata_comes_along_and_the_place_goes_when_asked() {
 }
 
 #[test]
+fn a_picture_is_not_handed_over_and_says_so() {
+    let (bed, dir) = desk();
+    let words = ["--hand-over", "--preset", "image-webp"];
+    let done = convert(&bed, &dir, &["upright.png".to_owned()], &words);
+    assert!(done.ok() && done.stdout.contains("note: not handed over: a picture"), "{done}");
+    assert!(dir.join("upright.webp").exists());
+}
+
+#[test]
 fn transparency_stays() {
     let (bed, dir) = desk();
     // Colours hidden under full transparency, and all degrees of it.

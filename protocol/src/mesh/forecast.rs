@@ -151,16 +151,14 @@ impl Peer {
 }
 
 impl Mesh {
-    /// The machines that may be granted work now, this one first, for work of this class of which a
-    /// second of the film has so many units. One that nothing is known of is taken for an average one,
+    /// The machines that may be granted work now, for work of this class of which a second of the film
+    /// has so many units. One that nothing is known of is taken for an average one,
     /// and a mesh of such for one that encodes as fast as the film plays.
     pub fn paces(&self, class: WorkClass, units_s: u64) -> Vec<Pace> {
         let usable = self.peers.iter().filter(|(_, peer)| peer.is_usable());
-        let mut usable: Vec<(AgentId, &Peer)> = usable.collect();
-        usable.sort_by_key(|(id, _)| (*id != self.me, *id));
+        let usable: Vec<(AgentId, &Peer)> = usable.collect();
         let ids: Vec<AgentId> = usable.iter().map(|(id, _)| *id).collect();
-        let known =
-            ids.iter().any(|id| self.peers.get(*id).is_some_and(|p| p.rate(class).is_some()));
+        let known = usable.iter().any(|(_, peer)| peer.rate(class).is_some());
         let usual = if known { self.usual_rate(&ids, class) } else { units_s };
         let pace = |(id, peer): &(AgentId, &Peer)| {
             let rate = peer.rate(class).unwrap_or_else(|| self.guess_rate(*id, &ids, usual));
