@@ -183,7 +183,7 @@ fn add_form(shared: &Shared) -> Markup {
     html! {
         section.add aria-labelledby="watch-title" {
             h2 #watch-title { "Watch a folder" }
-            form #watch hx-post="ui/library" hx-target="#watched" hx-disabled-elt="#watch-button" {
+            form #watch.two hx-post="ui/library" hx-target="#watched" hx-disabled-elt="#watch-button" {
                 div.field {
                     label for="watch-dir" { "Folder on this agent" }
                     input #watch-dir name="dir" type="text" required spellcheck="false"
@@ -197,7 +197,6 @@ fn add_form(shared: &Shared) -> Markup {
                         }
                     }
                 }
-                button #watch-button type="submit" { "Watch" }
                 div.field {
                     label for="watch-mirror" { "Results go below (empty: beside their sources)" }
                     input #watch-mirror name="mirror" type="text" spellcheck="false"
@@ -210,11 +209,12 @@ fn add_form(shared: &Shared) -> Markup {
                         option value="replace" { "are replaced (`dmc undo` brings them back)" }
                     }
                 }
-                div.field {
+                div.field.wide {
                     label for="watch-rules" { "Rules (TOML)" }
                     textarea #watch-rules name="rules" rows="4" spellcheck="false"
                         placeholder="min_savings_percent = 10" {}
                 }
+                button #watch-button type="submit" { "Watch" }
             }
             p.hint { "A preset for each kind of media, hours and all other rules: "
                 code { "dmc watch add --help" } " and examples/rules.toml." }
