@@ -307,6 +307,10 @@ pub(crate) fn read(
 /// Settings whose variable is a list with commas.
 const LISTS: [&str; 7] = ["peers", "listen", "hours", "accept", "prefer", "api_paths", "api_hosts"];
 
+/// Settings that are text whatever it looks like, and those that have no default to be known by.
+const TEXTS: [&str; 8] =
+    ["name", "api", "api_certificate", "api_key", "door", "inbox", "undo_dir", "presets"];
+
 /// `DMC_SLOTS=2` sets `slots`, `DMC_MESH_LEASE_MS=5000` sets `mesh.lease_ms`; others are not ours.
 fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, value: &str) {
     let Some(key) = variable.strip_prefix("DMC_").map(str::to_lowercase) else { return };
@@ -319,7 +323,7 @@ fn overlay(table: &mut toml::Table, defaults: &toml::Table, variable: &str, valu
     } else if LISTS.contains(&key.as_str()) {
         let items = value.split(',').map(|item| toml::Value::from(item.trim()));
         table.insert(key, items.collect::<Vec<_>>().into());
-    } else if ["name", "api", "door", "inbox", "undo_dir", "presets"].contains(&key.as_str()) {
+    } else if TEXTS.contains(&key.as_str()) {
         table.insert(key, value.into());
     } else if defaults.contains_key(&key) {
         table.insert(key, read_value(value));
@@ -356,6 +360,9 @@ mod tests {
         assert_eq!(hours.to_string(), "22:00-07:00, 12:00-13:00");
         let hosts = with(&[("DMC_API_HOSTS", "nas.home,box:8443")]).unwrap().api_hosts;
         assert_eq!(hosts, ["nas.home", "box:8443"]);
+        let tls = with(&[("DMC_API_CERTIFICATE", "/a.pem"), ("DMC_API_KEY", "/b.pem")]).unwrap();
+        assert_eq!(tls.api_certificate, Some(PathBuf::from("/a.pem")));
+        assert_eq!(tls.api_key, Some(PathBuf::from("/b.pem")));
         assert_eq!(with(&[("DMC_SANDBOX", "off")]).unwrap().sandbox, Sandboxing::Off);
         let how = with(&[("DMC_YIELD_HOW", "finish"), ("DMC_YIELD_LOAD", "0.5")]).unwrap();
         assert_eq!((how.yield_how, how.yield_load), (YieldHow::Finish, 0.5));

@@ -1,5 +1,6 @@
 //! Two agents prove to each other that they know the same short code, and nobody who listens or
-//! stands between them learns it (SPAKE2, RFC 9382). The only file that names the `spake2` crate.
+//! stands between them learns it (SPAKE2 as python-spake2 has it, which is older than RFC 9382 and not
+//! the same on the wire). The only file that names the `spake2` crate.
 //!
 //! Whoever does not know the code gets one guess an exchange. The names of both agents are part of
 //! the exchange: a code that is carried to the wrong agent opens nothing.

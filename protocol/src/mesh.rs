@@ -165,7 +165,7 @@ impl Mesh {
             Input::ShelveJob(job) => self.on_shelve_job(job, out),
             Input::UnshelveJob(records) => self.on_unshelve_job(now, records, out),
             Input::PieceReady { task, blob } => self.on_piece_ready(task, blob, out),
-            Input::ResultGood { attempt, task } => self.on_result_good(attempt, task, out),
+            Input::ResultGood { attempt, task } => self.on_result_good(now, attempt, task, out),
             Input::ResultBad { attempt, task, failure } => {
                 self.on_result_bad(now, attempt, task, failure, out);
             }

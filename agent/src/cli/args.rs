@@ -158,7 +158,8 @@ pub(crate) struct AgentArgs {
     /// A peer to connect to (HOST:PORT), for networks without multicast.
     #[arg(long, value_name = "ADDR")]
     pub peer: Vec<String>,
-    /// Encodes at the same time [default: one for every eight threads].
+    /// Encodes at the same time [default: two, one more for every eight threads beyond eight; fewer
+    /// where memory is short].
     #[arg(long)]
     pub slots: Option<u32>,
     /// Whether agents that see each other join by themselves.

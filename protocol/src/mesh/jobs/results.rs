@@ -14,6 +14,7 @@ use super::task::new_task;
 impl Mesh {
     pub(in crate::mesh) fn on_result_good(
         &mut self,
+        now: Time,
         attempt: AttemptId,
         id: TaskId,
         out: &mut Vec<Output>,
@@ -40,8 +41,8 @@ impl Mesh {
         if let Some(blob) = piece {
             out.push(Output::ReleasePiece { task: id, blob });
         }
-        self.judge(Time::default(), worker, class, true);
-        let peer = self.peers.entry(Time::default(), worker);
+        self.judge(now, worker, class, true);
+        let peer = self.peers.entry(now, worker);
         peer.delivered = peer.delivered.saturating_add(1);
         out.push(Output::Changed(id.job));
         self.join_if_complete(id.job, out);
