@@ -343,6 +343,7 @@ async fn change(
     shared.library.book.keep(&watch).await?;
     *locked(&handle.watch) = Arc::new(watch);
     handle.wake.notify_one();
+    shared.news.library();
     Ok(())
 }
 

@@ -118,7 +118,9 @@ pub(crate) async fn make_plan(
     let mut plan = plan_with(&preset, target_s)?;
     if wanted_s.is_none() && plan.video_tasks().len() > 1 {
         target_s = best_length(shared, &probe, &plan).await;
-        plan = plan_with(&preset, target_s)?;
+        if target_s > lengths::SEGMENT_S_MIN {
+            plan = plan_with(&preset, target_s)?;
+        }
     }
     settle::can_filter(tools, &plan).await?;
     if let Some(work) = plan.tasks.iter().find_map(|task| task.video()).filter(|_| search) {
@@ -132,18 +134,23 @@ pub(crate) async fn make_plan(
     Ok(Planned { probe, plan })
 }
 
-/// The length of segments that suits the machines that are here now, in seconds.
+/// The length of segments that suits the machines that are here now, in seconds. How long the film is
+/// the plan says: headers may say anything.
 async fn best_length(shared: &Shared, probe: &Probe, plan: &Plan) -> f64 {
-    let seconds = probe.duration_us.unwrap_or(0) as f64 / 1e6;
-    let segments = || plan.tasks.iter().filter(|task| task.video().is_some());
-    let Some(class) = segments().next().map(TaskSpec::class).filter(|_| seconds > 0.0) else {
+    let segments = || plan.tasks.iter().filter_map(TaskSpec::segment);
+    let (Some(first), Some(last)) = (segments().next(), segments().next_back()) else {
         return lengths::SEGMENT_S_MIN;
     };
-    let units: u64 = segments().map(TaskSpec::work_units).fold(0, u64::saturating_add);
-    let units_s = (units as f64 / seconds) as u64;
+    let film_s = first.video.time_base.ticks_to_s(last.b_pts.saturating_sub(first.a_pts));
+    let specs = || plan.tasks.iter().filter(|task| task.video().is_some());
+    let units: u64 = specs().map(TaskSpec::work_units).fold(0, u64::saturating_add);
+    let Some(class) = specs().next().map(TaskSpec::class).filter(|_| film_s > 0.0) else {
+        return lengths::SEGMENT_S_MIN;
+    };
+    let units_s = (units as f64 / film_s) as u64;
     let machines = shared.ask(move |mesh, _| mesh.paces(class, units_s)).await.unwrap_or_default();
-    let travel = probe.bytes as f64 / seconds / LINK_BYTES_S;
-    lengths::segment_target_s(seconds, travel, &machines)
+    let travel = probe.bytes as f64 / film_s / LINK_BYTES_S;
+    lengths::segment_target_s(film_s, travel, &machines)
 }
 
 /// Waits while there is no room for the result where it goes. One that is larger than that whole

@@ -27,8 +27,11 @@ pub(crate) struct Packets {
 /// When it is shown; its size and its hash.
 type Packet = (i64, String);
 
-/// Parts that one program reads.
+/// How the muxer writes that there is no timestamp.
+const NO_PTS: i64 = i64::MIN;
+/// Parts that one program reads, and their bytes unless one alone has more.
 const AT_ONCE: usize = 16;
+const BYTES_AT_ONCE: u64 = 256 << 20;
 
 /// The frames of video stream `index` of a joined file, without checksums, when its packets are those of the
 /// parts; `None` when they are not, or do not tell: then decoding must.
@@ -48,8 +51,11 @@ pub(crate) async fn frames_of_parts(
         return Ok(None);
     };
     let mut rest = whole.packets.as_slice();
-    for media in media.chunks(AT_ONCE) {
-        let files: Vec<(&Path, u32)> = media.iter().map(|media| (*media, 0)).collect();
+    let mut media = media.as_slice();
+    while !media.is_empty() {
+        let (now, later) = media.split_at(at_once(media).await?);
+        media = later;
+        let files: Vec<(&Path, u32)> = now.iter().map(|media| (*media, 0)).collect();
         for part in list_all(tools, codec, None, &files, cancel).await? {
             let Some(after) = part.and_then(|part| part.begins(rest, &whole.extradata)) else {
                 return Ok(None);
@@ -70,6 +76,19 @@ fn media_of_parts<'a>(plan: &Plan, parts: &'a [TaskOutput]) -> Option<Vec<&'a Pa
         .into_iter()
         .map(|task| parts.get(task as usize).map(|part| &*part.media))
         .collect()
+}
+
+/// How many of the first files one program reads.
+async fn at_once(media: &[&Path]) -> Result<usize, MediaError> {
+    let mut bytes = 0;
+    for (at, file) in media.iter().take(AT_ONCE).enumerate() {
+        let of = tokio::fs::metadata(file).await.map_err(|e| MediaError::io("read", file, e))?;
+        bytes += of.len();
+        if bytes > BYTES_AT_ONCE {
+            return Ok(at.max(1));
+        }
+    }
+    Ok(media.len().min(AT_ONCE))
 }
 
 impl Packets {
@@ -122,7 +141,9 @@ async fn list_all(
         }
         _ => {}
     }
-    args.words(&format!("-f framehash -hash {HASH} pipe:1"));
+    // Parts have different lengths; without this the muxer keeps ten seconds of all others when one
+    // has ended, which is gigabytes of lossless pictures. Nought would mean no limit.
+    args.words(&format!("-max_interleave_delta 1 -f framehash -hash {HASH} pipe:1"));
     let mut call = Call::new("comparing the packets", &tools.ffmpeg, args);
     call.stdout_bytes_max = 2 * 1024 * 1024 * 1024;
     let captured = run::capture(call, cancel).await?;
@@ -146,7 +167,7 @@ fn parse(text: &str, stream: usize) -> Option<Packets> {
             if fields.next()? != packet {
                 continue;
             }
-            let pts = fields.nth(1)?.parse().ok()?;
+            let pts = fields.nth(1)?.parse().ok().filter(|pts| *pts != NO_PTS)?;
             let (size, hash) = (fields.nth(1)?, fields.next()?);
             packets.push((pts, format!("{size} {hash}")));
         }
@@ -193,7 +214,7 @@ mod tests {
 
     #[test]
     fn packets_without_a_time_tell_nothing() {
-        assert_eq!(parse(&TEXT.replace("80,", "NOPTS,"), 0), None);
+        assert_eq!(parse(&TEXT.replace("80,", "-9223372036854775808,"), 0), None);
         assert_eq!(parse("#tb 0: 1/1000\n", 0), None);
         assert_eq!(parse("", 0), None);
     }

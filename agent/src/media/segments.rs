@@ -1,6 +1,6 @@
 //! Decides where a film is cut, from its packets. Pure.
 
-use dmc_protocol::media::lengths::segment_s;
+use dmc_protocol::media::lengths::{SEGMENTS_MAX, segment_s};
 use dmc_protocol::media::{Feed, PtsDigest, Rational, SegmentTask, TaskSpec, VideoWork, WholeTask};
 
 use super::index::{Index, Packet};
@@ -14,8 +14,6 @@ const SHIFT_S_MAX: u32 = 100_000;
 const TAIL_PACKETS: usize = 2;
 /// A longer pause in the timestamps is a break in the recording.
 const GAP_S_MAX: f64 = 10.0;
-/// More segments than this make joining slow.
-const SEGMENTS_MAX: f64 = 900.0;
 /// Pre-roll in keyframes at the second try.
 const LONG_PREROLL: u8 = 3;
 

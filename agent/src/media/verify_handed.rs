@@ -35,6 +35,8 @@ pub async fn verify_handed(
     if plan.kind == MediaKind::Image {
         return Err(MediaError::wrong("the result", "pictures are not handed over"));
     }
+    // Somebody else made it: it may be anything, encrypted for one.
+    super::probe::probe(tools, out).await?;
     // Sound that is only copied may have had its errors before.
     if plan.tasks.iter().any(|task| matches!(task, TaskSpec::Audio(_) | TaskSpec::Sound(_))) {
         decode_sound(tools, out, cancel).await?;

@@ -13,6 +13,9 @@ pub const SEGMENT_S_MAX: f64 = 60.0;
 const TAIL_FROM: f64 = 0.7;
 const END_FROM: f64 = 0.9;
 
+/// Segments of a film at most, because more make joining slow: those of a longer film are longer.
+pub const SEGMENTS_MAX: f64 = 900.0;
+
 /// The lengths that are played through, in seconds.
 const LENGTHS: [f64; 8] = [SEGMENT_S_MIN, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, SEGMENT_S_MAX];
 /// A longer one must save this part of the time: of shorter ones less is lost when a machine goes,
@@ -61,13 +64,14 @@ pub fn segment_target_s(film_s: f64, travel: f64, machines: &[Pace]) -> f64 {
         .collect();
     paces.sort_by(|a, b| b.total_cmp(a));
     paces.truncate(SLOTS_MAX);
-    let Some(fastest) = paces.first() else { return SEGMENT_S_MIN };
+    let Some(fastest) = paces.first().filter(|_| film_s.is_finite()) else { return SEGMENT_S_MIN };
     let slots = paces.len() as f64;
     let shared = (film_s / (slots * SEGMENTS_PER_SLOT)).max(SEGMENT_S_MAX / slots);
     let longest = shared.min(fastest * LOST_S_MAX).max(SEGMENT_S_MIN);
     let mut best = (SEGMENT_S_MIN, f64::INFINITY);
     for target_s in LENGTHS.into_iter().filter(|length| *length <= longest) {
-        let all: f64 = DOUBTS.iter().map(|of| play(film_s, target_s, travel, &paces, *of)).sum();
+        let played_s = target_s.max(film_s / SEGMENTS_MAX);
+        let all: f64 = DOUBTS.iter().map(|of| play(film_s, played_s, travel, &paces, *of)).sum();
         if all < best.1 * (1.0 - GAIN_MIN) {
             best = (target_s, all);
         }
@@ -149,7 +153,10 @@ mod tests {
         for pace in [0.0, f64::NAN, f64::INFINITY] {
             assert_eq!(segment_target_s(100.0, 0.0, &[Pace { slots: 1, pace }]), 10.0);
         }
-        assert_eq!(segment_target_s(0.0, 0.0, &[Pace { slots: u32::MAX, pace: 1.0 }]), 10.0);
+        let many = [Pace { slots: u32::MAX, pace: 1.0 }];
+        for film_s in [0.0, -1.0, f64::NAN, f64::INFINITY, 9e12, f64::MAX] {
+            assert!((10.0..=60.0).contains(&segment_target_s(film_s, 0.0, &many)), "{film_s}");
+        }
     }
 
     #[test]

@@ -252,6 +252,14 @@ impl TaskSpec {
         }
     }
 
+    /// The part of a film, if that is what the task is.
+    pub fn segment(&self) -> Option<&SegmentTask> {
+        match self {
+            TaskSpec::Segment(task) => Some(task),
+            _ => None,
+        }
+    }
+
     /// The work on pictures, if that is what the task is.
     pub fn video(&self) -> Option<&VideoWork> {
         match self {

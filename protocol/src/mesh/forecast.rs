@@ -4,6 +4,8 @@
 //! which may be somebody who is busy now. The moment at which that schedule ends is the *horizon*;
 //! a slow worker that could not finish a task by then would only hold the job up, and gets none.
 
+use std::collections::BTreeMap;
+
 use crate::id::AgentId;
 use crate::media::lengths::Pace;
 use crate::media::{TaskSpec, WorkClass};
@@ -11,7 +13,7 @@ use crate::time::Time;
 
 use super::Mesh;
 use super::jobs::{Lease, Task};
-use super::peers::Peer;
+use super::peers::{Peer, PeerState};
 
 /// What an attempt that is stopped at its worker is thought to take at least.
 const PAUSED_MS: u64 = 600_000;
@@ -23,6 +25,8 @@ const UNKNOWN_LINK_BYTES_S: u64 = 60_000_000;
 const NEVER_MS: u64 = 1 << 30;
 /// How much of a task must be done before its own pace counts, in parts of 1,000.
 const PACE_FROM: u64 = 50;
+/// How much faster than a usual machine one is believed to be before it has shown it.
+const CLAIM_MAX: u64 = 16;
 /// Silence of a lease that is no sign of anything: progress is told about once a second.
 const QUIET_MS: u64 = 5_000;
 
@@ -151,20 +155,39 @@ impl Peer {
 }
 
 impl Mesh {
-    /// The machines that may be granted work now, for work of this class of which a second of the film
-    /// has so many units. One that nothing is known of is taken for an average one,
-    /// and a mesh of such for one that encodes as fast as the film plays.
+    /// The machines that may be granted work of this class now, or where there is none those that only
+    /// rest; a second of the film has so many units. One that nothing is known of is taken for an
+    /// average one, a mesh of such for one that encodes as fast as the film plays, and no claim counts
+    /// for more than sixteen times what is usual.
     pub fn paces(&self, class: WorkClass, units_s: u64) -> Vec<Pace> {
-        let usable = self.peers.iter().filter(|(_, peer)| peer.is_usable());
-        let usable: Vec<(AgentId, &Peer)> = usable.collect();
-        let ids: Vec<AgentId> = usable.iter().map(|(id, _)| *id).collect();
-        let known = usable.iter().any(|(_, peer)| peer.rate(class).is_some());
-        let usual = if known { self.usual_rate(&ids, class) } else { units_s };
-        let pace = |(id, peer): &(AgentId, &Peer)| {
-            let rate = peer.rate(class).unwrap_or_else(|| self.guess_rate(*id, &ids, usual));
-            Pace { slots: peer.slots(), pace: rate as f64 / units_s.max(1) as f64 }
+        let able: Vec<(AgentId, &Peer)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.state == PeerState::Connected)
+            .filter(|(_, peer)| peer.has_all([&class.encoder]))
+            .collect();
+        let usable = able.iter().filter(|(_, peer)| peer.is_usable());
+        let mut machines: Vec<(AgentId, &Peer)> = usable.copied().collect();
+        if machines.is_empty() {
+            machines = able;
+        }
+        let ids: Vec<AgentId> = machines.iter().map(|(id, _)| *id).collect();
+        let mut usual = BTreeMap::new();
+        if !machines.iter().any(|(_, peer)| peer.rate(class).is_some()) {
+            usual.insert(class, units_s);
+        }
+        let mut rates: Vec<u64> =
+            ids.iter().map(|id| self.rate_or_guess(*id, class, &ids, &mut usual)).collect();
+        let of_each = rates.clone();
+        rates.sort_unstable();
+        let most = rates
+            .get((rates.len().max(1) - 1) / 2)
+            .map_or(u64::MAX, |mid| mid.saturating_mul(CLAIM_MAX));
+        let pace = |((id, peer), rate): (&(AgentId, &Peer), u64)| Pace {
+            slots: peer.slots_for(class.encoder.kind()).min(self.trusted_grants(*id)),
+            pace: rate.min(most) as f64 / units_s.max(1) as f64,
         };
-        usable.iter().map(pace).collect()
+        machines.iter().zip(of_each).map(pace).collect()
     }
 
     /// Milliseconds until the attempt is done, as far as its progress and its worker's speed tell.

@@ -178,14 +178,13 @@ impl Mesh {
             task.record.failures.iter().map(|failed| failed.worker).collect();
         let able = self.candidates(now, job, task);
         let class = task.record.spec.class();
-        let usual = self.usual_rate(&able, class);
+        let mut usual = BTreeMap::new();
         let seats = able.iter().filter_map(|worker| {
             let worker = *worker;
             let bid = self.jobs.bids.get(&worker)?;
             let takes_part = bid.jobs.contains(&job.record.id);
             (takes_part && self.has_room_for(job, task, worker)).then(|| {
-                let rate = self.peers.get(worker)?.rate(class);
-                let rate = rate.unwrap_or_else(|| self.guess_rate(worker, &able, usual));
+                let rate = self.rate_or_guess(worker, class, &able, &mut usual);
                 self.seat(worker, job, task, load, rate)
             })?
         });
@@ -198,21 +197,32 @@ impl Mesh {
     }
 
     /// What those of these workers do at this class that were measured at it: the median.
-    pub(super) fn usual_rate(&self, able: &[AgentId], class: WorkClass) -> u64 {
+    fn usual_rate(&self, able: &[AgentId], class: WorkClass) -> u64 {
         let of = |id: &AgentId| self.peers.get(*id)?.rate(class);
         let mut rates: Vec<u64> = able.iter().filter_map(of).collect();
         rates.sort_unstable();
         rates.get(rates.len() / 2).copied().unwrap_or(1)
     }
 
-    /// The rate of a worker that was never measured at a class whose usual rate is known: as far from
-    /// it as the worker is from what is usual at the work that it was measured at. One that was never
-    /// measured at all is taken for an average one.
-    pub(super) fn guess_rate(&self, worker: AgentId, able: &[AgentId], usual: u64) -> u64 {
-        let info = self.peers.get(worker).and_then(|peer| peer.info.as_ref());
-        let Some((class, own)) = info.and_then(|info| info.speeds.first()) else { return usual };
-        let others = self.usual_rate(able, *class).max(1);
-        let guess = u128::from(usual) * u128::from(*own) / u128::from(others);
+    /// The rate of one of these workers. One that was never measured at the class is as far from what
+    /// is `usual` there as it is at the work that it was measured at; one that was never measured at
+    /// all is taken for an average one. `usual` keeps what was found, for the next of them.
+    pub(super) fn rate_or_guess(
+        &self,
+        worker: AgentId,
+        class: WorkClass,
+        able: &[AgentId],
+        usual: &mut BTreeMap<WorkClass, u64>,
+    ) -> u64 {
+        let peer = self.peers.get(worker);
+        if let Some(rate) = peer.and_then(|peer| peer.rate(class)) {
+            return rate;
+        }
+        let mut usual = |of| *usual.entry(of).or_insert_with(|| self.usual_rate(able, of));
+        let here = usual(class);
+        let other = peer.and_then(|peer| peer.info.as_ref()?.speeds.first());
+        let Some((other, own)) = other else { return here };
+        let guess = u128::from(here) * u128::from(*own) / u128::from(usual(*other).max(1));
         u64::try_from(guess).unwrap_or(u64::MAX)
     }
 
@@ -262,7 +272,7 @@ impl Mesh {
     }
 
     /// How many attempts a worker may hold: anybody can claim any number of slots.
-    fn trusted_grants(&self, worker: AgentId) -> u32 {
+    pub(super) fn trusted_grants(&self, worker: AgentId) -> u32 {
         if worker == self.me {
             return u32::MAX;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dmc_protocol::id::{AttemptId, JobId, TaskId};
+use dmc_protocol::id::{AgentId, AttemptId, JobId, TaskId};
 use dmc_protocol::media::{Encoder, MediaKind, WorkClass};
 use dmc_protocol::mesh::{Input, Mesh, Output};
 use dmc_protocol::message::{AgentInfo, FailureKind, Message, Wishes};
@@ -11,6 +11,8 @@ use dmc_protocol::time::Time;
 use uuid::Uuid;
 
 use super::{BLOB, JOB, ME, RESULT, agent, audio, grant, hear, info, leases, said};
+
+const THIRD: AgentId = AgentId([3; 32]);
 
 #[test]
 fn a_worker_cannot_hoard_before_it_delivered() {
@@ -150,4 +152,46 @@ fn one_that_is_slow_at_other_work_is_not_taken_for_an_average_one() {
     assert_eq!(leases_beside_a_fast_one(&[(Encoder::Libopus, units / 10)]), 0, "guessed");
     assert_eq!(leases_beside_a_fast_one(&[(Encoder::Libopus, units)]), 1);
     assert_eq!(leases_beside_a_fast_one(&[]), 1, "nothing is known of it");
+}
+
+#[test]
+fn a_film_is_cut_for_those_that_can_do_it() {
+    let class = audio().class();
+    let slow = |name: &str, slots, rate| {
+        let speeds = Vec::from([(class, rate)]);
+        AgentInfo { speeds, ..info(name, slots) }
+    };
+    let paces = |mesh: &Mesh| {
+        let all = mesh.paces(class, 100);
+        all.iter().map(|of| (of.slots, of.pace)).collect::<Vec<_>>()
+    };
+    let mut mesh = agent(2);
+    assert_eq!(paces(&mesh), [(2, 1.0), (1, 1.0)], "nothing is known of anybody");
+    mesh.handle(Time(1), Input::Local(slow("me", 2, 300)));
+    assert_eq!(paces(&mesh), [(2, 3.0), (1, 3.0)], "the peer is taken for a usual one");
+    hear(&mut mesh, Message::Info(slow("peer", 1_024, 30)));
+    assert_eq!(paces(&mesh), [(2, 3.0), (8, 0.3)], "it has delivered nothing yet");
+    mesh.handle(Time(1), Input::Local(slow("me", 2, u64::MAX)));
+    assert!(paces(&mesh)[0].1.is_finite());
+    hear(&mut mesh, Message::Info(slow("peer", 1, 300)));
+    mesh.handle(Time(1), Input::Local(slow("me", 2, 200)));
+    let mut other = slow("peer", 1, 300);
+    other.capabilities.kinds.clear();
+    hear(&mut mesh, Message::Info(other));
+    assert_eq!(paces(&mesh), [(2, 2.0)], "the peer takes no sound");
+    mesh.handle(Time(1), Input::SetPaused(true));
+    assert_eq!(paces(&mesh), [(2, 2.0)], "it rests, and will go on");
+}
+
+#[test]
+fn one_claim_does_not_rule() {
+    let class = audio().class();
+    let mut mesh = agent(1);
+    let known = |rate| AgentInfo { speeds: Vec::from([(class, rate)]), ..info("x", 1) };
+    mesh.handle(Time(1), Input::Local(known(100)));
+    mesh.handle(Time(1), Input::PeerUp(THIRD));
+    mesh.handle(Time(1), Input::Received { from: THIRD, message: Message::Info(known(100)) });
+    hear(&mut mesh, Message::Info(known(u64::MAX)));
+    let fastest = mesh.paces(class, 100).iter().map(|of| of.pace).fold(0.0, f64::max);
+    assert_eq!(fastest, 16.0);
 }
