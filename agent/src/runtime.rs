@@ -11,13 +11,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use dmc_protocol::id::AttemptId;
+use dmc_protocol::id::{AgentId, AttemptId};
 use dmc_protocol::mesh::{IDS_BATCH, Input, Mesh, Output};
 use dmc_protocol::message::{AgentInfo, Message};
 use dmc_protocol::time::Time;
 use dmc_store::{BATCH_BYTES_MAX, Batch, StoreError};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::discovery::{Discovery, Sighting};
 use crate::intact;
@@ -233,6 +233,15 @@ impl Runtime {
         }
     }
 
+    /// One of another version comes and goes as often as it dials: that was said once.
+    fn tell_of(&self, peer: AgentId, what: &str) {
+        let name = self.mesh.name_of(peer);
+        match self.shared.speaks_other_version(peer) {
+            true => debug!(peer = %name, "{what}"),
+            false => info!(peer = %name, "{what}"),
+        }
+    }
+
     fn on_net(&mut self, event: NetEvent, outputs: &mut Vec<Output>) {
         let now = self.shared.now();
         if matches!(event, NetEvent::Up(_) | NetEvent::Down(_)) {
@@ -241,11 +250,11 @@ impl Runtime {
         let input = match event {
             NetEvent::Up(peer) => {
                 self.greet(peer, outputs);
-                info!(peer = %self.mesh.name_of(peer), "connected");
+                self.tell_of(peer, "connected");
                 Input::PeerUp(peer)
             }
             NetEvent::Down(peer) => {
-                info!(peer = %self.mesh.name_of(peer), "connection lost");
+                self.tell_of(peer, "connection lost");
                 if let Some(discovery) = &self.discovery {
                     discovery.verify(peer);
                 }

@@ -71,15 +71,24 @@ pub(super) async fn greet(stream: &mut Stream) -> io::Result<()> {
     write_frame(stream, &[]).await
 }
 
-/// Reads and writes frames until either side ends or the peer is silent; returns why. An error: the
-/// peer sent what is refused.
+/// Why a control stream ended.
+pub(super) enum End {
+    /// Either side closed it, or it broke.
+    Over(String),
+    /// The peer sent what is refused.
+    Refused(String),
+    /// The peer speaks another version: nobody's fault.
+    OtherVersion(String),
+}
+
+/// Reads and writes frames until either side ends or the peer is silent; returns why.
 pub(super) async fn pump(
     stream: Stream,
     mut outbox: mpsc::Receiver<Vec<u8>>,
     from: AgentId,
     events: &mpsc::Sender<NetEvent>,
     heard: &Heard,
-) -> Result<String, String> {
+) -> End {
     let (reader, mut writer) = stream.split();
     let (last, silence) = watch::channel(Instant::now());
     let write = async {
@@ -100,8 +109,8 @@ pub(super) async fn pump(
     };
     tokio::select! {
         reason = read(reader, from, events, heard, &last) => reason,
-        reason = write => Ok(reason),
-        reason = wait_for_silence(from, heard, silence) => Ok(reason),
+        reason = write => End::Over(reason),
+        reason = wait_for_silence(from, heard, silence) => End::Over(reason),
     }
 }
 
@@ -111,13 +120,13 @@ async fn read(
     events: &mpsc::Sender<NetEvent>,
     heard: &Heard,
     last: &watch::Sender<Instant>,
-) -> Result<String, String> {
+) -> End {
     let mut pace = Pace { since: Instant::now(), frames: 0, bytes: 0 };
     loop {
         let frame = match read_frame(&mut reader).await {
             Ok(frame) => frame,
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(e.to_string()),
-            Err(e) => return Ok(e.to_string()),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return End::Refused(e.to_string()),
+            Err(e) => return End::Over(e.to_string()),
         };
         heard.touch(from);
         let _ = last.send(Instant::now());
@@ -128,15 +137,15 @@ async fn read(
         match codec::decode(&frame) {
             Ok(message) => {
                 if events.send(NetEvent::Message(from, message)).await.is_err() {
-                    return Ok("this agent stops".to_owned());
+                    return End::Over("this agent stops".to_owned());
                 }
             }
             // Nobody's fault: people bring machines up to date one after another.
             Err(e @ CodecError::Version { theirs, .. }) => {
                 let _ = events.send(NetEvent::OtherVersion(from, theirs)).await;
-                return Ok(e.to_string());
+                return End::OtherVersion(e.to_string());
             }
-            Err(e) => return Err(format!("the peer sent what is no message: {e}")),
+            Err(e) => return End::Refused(format!("the peer sent what is no message: {e}")),
         }
     }
 }

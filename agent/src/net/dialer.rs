@@ -179,10 +179,11 @@ impl Dialer {
         }
     }
 
-    /// The peer does not want to speak with us: it is tried again rarely, until there is a sign
-    /// that it may want to.
+    /// The peer does not want to speak with us, or cannot: it is tried again rarely, until there is a
+    /// sign that this may have changed.
     pub(super) fn is_refused(&mut self, now: Instant, peer: PeerId) {
         if let Some(entry) = self.entries.get_mut(&Target::Peer(peer)) {
+            entry.well = false;
             entry.delay = LONGEST_DELAY;
             entry.next = now + spread(&mut self.noise, LONGEST_DELAY);
         }
@@ -301,6 +302,22 @@ mod tests {
         dialer.is_another(late, other, &address(1));
         let due = dialer.due(late + LONGEST_DELAY);
         assert_eq!(due, vec![(Target::Address(address(1)), vec![address(1)])], "a new agent there");
+    }
+
+    #[test]
+    fn one_that_cannot_speak_with_us_is_dialled_rarely_although_it_is_there() {
+        let other = libp2p::identity::Keypair::generate_ed25519().public().to_peer_id();
+        let id = super::super::agent(&other).unwrap();
+        let mut dialer = Dialer::new(PeerId::random());
+        let t0 = Instant::now();
+        dialer.know(t0, Some(other), vec![address(1)]);
+        dialer.connected(t0, other, None);
+        dialer.is_well(id);
+        dialer.is_refused(t0, other);
+        dialer.disconnected(t0, other);
+        assert!(dials(&mut dialer, t0, 40).is_empty(), "not for 45 s at least");
+        dialer.know(t0, Some(other), vec![address(2)]);
+        assert!(!dials(&mut dialer, t0, 5).is_empty(), "it is announced anew");
     }
 
     /// Dials of one peer within a time, looked at every 250 ms.

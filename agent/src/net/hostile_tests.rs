@@ -234,6 +234,9 @@ async fn a_peer_of_another_version_is_named_and_not_blamed() {
     let told = timeout(LIMIT, told).await.expect("nobody said it");
     assert_eq!(told, (peer, codec::WIRE_VERSION + 1));
     assert_eq!(net.refused(peer), 0);
+    // Whoever lost a peer dials again within two seconds.
+    let again = async { while !matches!(inbox.recv().await, Some(NetEvent::Up(_)) | None) {} };
+    timeout(Duration::from_secs(5), again).await.expect_err("it is dialled as if it were of use");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

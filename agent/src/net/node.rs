@@ -46,6 +46,7 @@ pub(super) enum Command {
     Forget { peer: PeerId },
     StreamUp { peer: AgentId, outbox: mpsc::Sender<Vec<u8>>, number: oneshot::Sender<u64> },
     StreamDown { peer: AgentId, number: u64 },
+    Useless { peer: AgentId },
     Disconnect { peer: PeerId },
     Expel { peer: AgentId },
     Asked { peer: PeerId, id: AgentId, code: Option<Code>, outcome: Result<(), join::JoinError> },
@@ -180,6 +181,12 @@ impl Node {
                 let _ = number.send(self.numbers);
             }
             Command::StreamDown { peer, number } => self.on_stream_down(peer, number),
+            // It speaks, but not our language.
+            Command::Useless { peer } => {
+                if let Some(peer) = crate::identity::peer_id(peer) {
+                    self.dialer.is_refused(Instant::now(), peer);
+                }
+            }
             Command::Disconnect { peer } => {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }

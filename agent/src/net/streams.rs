@@ -5,6 +5,7 @@ use libp2p::{PeerId, Stream};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
+use super::control::End;
 use super::heard::Heard;
 use super::node::{Command, Node};
 use super::serving::Refused;
@@ -88,10 +89,14 @@ async fn run_control(
     }
     let Ok(number) = registered.await else { return };
     let reason = match control::pump(stream, frames, peer, &events, &heard).await {
-        Ok(reason) => reason,
-        Err(refusal) => {
+        End::Over(reason) => reason,
+        End::Refused(reason) => {
             refused.count(peer);
-            refusal
+            reason
+        }
+        End::OtherVersion(reason) => {
+            let _ = commands.send(Command::Useless { peer }).await;
+            reason
         }
     };
     debug!(peer = %peer.short(), "control stream ended: {reason}");

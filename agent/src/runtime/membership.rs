@@ -69,9 +69,17 @@ impl Shared {
         }
     }
 
+    /// Whether somebody spoke another version when it was last heard.
+    pub(super) fn speaks_other_version(&self, peer: AgentId) -> bool {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&peer)
+    }
+
     /// It speaks this agent's version now.
     pub(super) fn forget_version(&self, peer: AgentId) {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        let mut all = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.remove(&peer).is_some() {
+            info!("the agent {} speaks this agent's version of the protocol now", peer.short());
+        }
     }
 
     /// Dials everybody on the link that may be dialled now.
