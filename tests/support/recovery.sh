@@ -50,10 +50,11 @@ until all_connected; do sleep 0.2; done
 
 # What happened is over now: how long until host 2 has new connections with both, and all say so?
 measure() { # measure NAME CONNECTIONS-BEFORE
-  local from
-  from=$(date +%s.%N)
+  local from took
+  from=$(date +%s%3N)
   until [ "$(made 2)" -ge $(($2 + 2)) ] && all_connected; do sleep 0.1; done
-  echo "$1 $(echo "$(date +%s.%N) - $from" | bc)" >>"$dir/seconds"
+  took=$(($(date +%s%3N) - from))
+  printf '%s %d.%03d\n' "$1" $((took / 1000)) $((took % 1000)) >>"$dir/seconds"
   sleep 3
 }
 

@@ -20,7 +20,7 @@ seconds() { # the time of a command, in seconds
   from=$(date +%s%N)
   "$@" >"$work/said" 2>&1 || { tail -5 "$work/said" >&2; return 1; }
   to=$(date +%s%N)
-  echo "scale=3; ($to - $from) / 1000000000" | bc
+  ratio $((to - from)) 1000000000
 }
 loop() { # one ffmpeg a picture
   local file
@@ -48,12 +48,12 @@ until "$dmc" --data-dir "$work/data" peers >/dev/null 2>&1; do sleep 0.2; done
 for run in $(seq "$runs"); do
   line="run $run: $count of $size:"
   took=$(seconds loop)
-  line+=" ffmpeg loop $(echo "scale=2; $count / $took" | bc)/s,"
+  line+=" ffmpeg loop $(ratio "$count" "$took")/s,"
   if command -v cwebp >/dev/null; then
     took=$(seconds cwebp_loop)
-    line+=" cwebp loop $(echo "scale=2; $count / $took" | bc)/s,"
+    line+=" cwebp loop $(ratio "$count" "$took")/s,"
   fi
   took=$(seconds by_dmc)
   [ "$(find "$work/out" -type f | wc -l)" = "$count" ] || { echo "pictures are missing" >&2; exit 1; }
-  echo "$line dmc $(echo "scale=2; $count / $took" | bc)/s"
+  echo "$line dmc $(ratio "$count" "$took")/s"
 done
