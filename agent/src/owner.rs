@@ -1,6 +1,6 @@
 //! What the owner of a job does beside deciding: cut pieces here, fetch and verify results in
-//! [`check`], find another way in [`lower`], join and publish in [`join`], give jobs away and bring
-//! their results home in [`handed`].
+//! `check`, find another way in `lower`, join and publish in `join`, give jobs away and bring
+//! their results home in `handed`.
 
 mod check;
 mod handed;

@@ -1,7 +1,7 @@
 //! Results that take the place of their sources, and the originals that can be brought back.
 //!
-//! [`swap`] and [`restore`] move the files, [`book`] keeps what is known of each replacement,
-//! [`service`] puts both together for a job, [`sweep`] lets old originals go.
+//! `swap` and `restore` move the files, `book` keeps what is known of each replacement,
+//! `service` puts both together for a job, `sweep` lets old originals go.
 //!
 //! Durable in this order: the result, whole and verified; what is about to be done; the renames, one
 //! by one; that they are done. At any moment the original or the result has the source's name, or is

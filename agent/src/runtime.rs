@@ -1,5 +1,5 @@
 //! The loop: an input comes in, the core decides, outputs become effects. Holds no decisions.
-//! [`full`]: what it does while the disk is full; [`stopping`]: how it ends.
+//! `full`: what it does while the disk is full; `stopping`: how it ends.
 
 mod effects;
 mod full;

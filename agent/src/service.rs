@@ -1,7 +1,7 @@
 //! The agent as a service of the machine: what its manager is told, and the definitions that make
 //! one. Nothing here is decided about media or peers.
 //!
-//! [`notify`] speaks with systemd, [`unit`] writes its units, [`foreign`] those of other systems.
+//! [`notify`] speaks with systemd, [`mod@unit`] writes its units, [`foreign`] those of other systems.
 
 pub mod foreign;
 pub mod notify;

@@ -1,8 +1,8 @@
 //! Deterministic simulator of a mesh: virtual time, one seed, no IO.
 //!
-//! Real state machines ([`dmc_protocol::mesh::Mesh`]) talk through a faulty [`network`], in front
-//! of fake disks and fake media tools ([`executor`]), under a [`faults::Scenario`] of the table in
-//! [`scenarios`] or one that [`chaos`] makes up. A separate small model, the [`oracle`], watches
+//! Real state machines ([`dmc_protocol::mesh::Mesh`]) talk through a faulty `network`, in front
+//! of fake disks and fake media tools (`executor`), under a [`faults::Scenario`] of the table in
+//! `scenarios` or one that `chaos` makes up. A separate small model, the `oracle`, watches
 //! every record and message. The same scenario and seed give the same run, so a failure is its own
 //! reproduction.
 

@@ -1,4 +1,5 @@
 //! What can be written on the command line.
+#![allow(rustdoc::bare_urls, rustdoc::invalid_html_tags, reason = "they are read in a terminal")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -201,7 +201,7 @@ impl Shared {
     }
 }
 
-/// The parts that [`Runtime::new`] puts together.
+/// The parts that the loop puts together.
 pub struct Parts {
     /// This agent.
     pub me: AgentId,

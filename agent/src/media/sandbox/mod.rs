@@ -1,13 +1,13 @@
 //! What confines ffmpeg and ffprobe, which read files that anybody may have made.
 //!
 //! The agent does not start them itself. It starts its own program anew, as a *launcher*, with what
-//! the call may read and write and its limits ([`spec`]); the launcher confines itself and then
-//! becomes ffmpeg ([`launcher`]). So the limits hold before ffmpeg's first instruction, and no
+//! the call may read and write and its limits (`spec`); the launcher confines itself and then
+//! becomes ffmpeg (`launcher`). So the limits hold before ffmpeg's first instruction, and no
 //! unsafe code is needed between fork and exec.
 //!
-//! On Linux Landlock fences files and TCP in ([`fence`], [`files`]), and seccomp refuses system calls
-//! that no conversion needs ([`calls`]). Limits and priority are there on every Unix. What is
-//! missing is said once by the agent and by `dmc doctor` ([`report`]), and refused where the setting
+//! On Linux Landlock fences files and TCP in (`fence`, `files`), and seccomp refuses system calls
+//! that no conversion needs (`calls`). Limits and priority are there on every Unix. What is
+//! missing is said once by the agent and by `dmc doctor` (`report`), and refused where the setting
 //! `sandbox` is `required`.
 
 #[cfg(target_os = "linux")]
