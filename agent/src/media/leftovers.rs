@@ -87,7 +87,13 @@ mod imp {
             let unique = format!("{}-{}", std::process::id(), rand::random::<u64>());
             let sleep = |mark: &str| {
                 let mut command = Command::new("sleep");
-                command.arg("300").env("DMC_TEST_CHILD_OF", mark).spawn().unwrap()
+                let child = command.arg("300").env("DMC_TEST_CHILD_OF", mark).spawn().unwrap();
+                // The kernel lets a parent go on before the child's environment is laid out.
+                let place = format!("/proc/{}/environ", child.id());
+                while std::fs::read(&place).unwrap().is_empty() {
+                    std::thread::yield_now();
+                }
+                child
             };
             let mut ours = [sleep(&unique), sleep(&unique)];
             let mut others = [sleep(&format!("{unique}0")), sleep("")];
