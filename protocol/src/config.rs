@@ -123,6 +123,9 @@ impl Default for Config {
     }
 }
 
+/// A link that was never measured: half of gigabit Ethernet, in bytes a second.
+pub const UNKNOWN_LINK_BYTES_S: u64 = 60_000_000;
+
 /// Largest control message in bytes, checked before a byte of it is decoded.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Largest stored record in bytes.

@@ -20,23 +20,20 @@ pub(super) async fn decide(
     output: &Path,
     notes: &mut Vec<String>,
 ) -> Result<Option<Delivery>, Refusal> {
-    let refused = |text: &str| Err(Refusal::Wish(text.to_owned()));
     let quick = match kind {
-        MediaKind::Image => Some("a picture is converted"),
-        _ if preset.copies_pictures() => Some("a film is copied"),
-        MediaKind::Video | MediaKind::Audio => None,
-    };
-    if let (Some(what), true, None) = (quick, wish.hand_over, &wish.deliver_to) {
-        notes.push(format!("not handed over: {what} sooner than it is sent"));
-    }
-    match kind {
-        MediaKind::Image if wish.deliver_to.is_none() => Ok(None),
-        MediaKind::Image => refused("pictures are converted here, not handed over"),
+        MediaKind::Image => ("a picture is", "pictures are", "converted"),
         // A copy is quick, too.
-        _ if preset.copies_pictures() && wish.deliver_to.is_none() => Ok(None),
-        _ if preset.copies_pictures() => refused("films are copied here, not handed over"),
-        MediaKind::Video | MediaKind::Audio => as_wished(shared, wish, output).await,
+        _ if preset.copies_pictures() => ("a film is", "films are", "copied"),
+        MediaKind::Video | MediaKind::Audio => return as_wished(shared, wish, output).await,
+    };
+    let (one, all, done) = quick;
+    if wish.deliver_to.is_some() {
+        return Err(Refusal::Wish(format!("{all} {done} here, not handed over")));
     }
+    if wish.hand_over {
+        notes.push(format!("not handed over: {one} {done} sooner than it is sent"));
+    }
+    Ok(None)
 }
 
 /// It is handed over when the person says so, or when this machine runs on its battery and somebody

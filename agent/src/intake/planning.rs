@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use dmc_protocol::config::UNKNOWN_LINK_BYTES_S;
 use dmc_protocol::id::JobId;
 use dmc_protocol::media::{Preset, TaskInput, TaskSpec, lengths};
 use dmc_protocol::mesh::Input;
@@ -18,9 +19,6 @@ use crate::room::{self, Disk};
 use crate::runtime::Shared;
 use crate::worker::chain;
 use crate::{archive, source};
-
-/// Bytes a second that go to another machine, as far as planning knows: half of gigabit Ethernet.
-const LINK_BYTES_S: f64 = 60e6;
 
 /// Reads the source and makes the plan; also after a restart that found no plan.
 pub fn begin(shared: Arc<Shared>, job: JobId, probe: Option<Probe>) {
@@ -137,19 +135,23 @@ pub(crate) async fn make_plan(
 /// The length of segments that suits the machines that are here now, in seconds. How long the film is
 /// the plan says: headers may say anything.
 async fn best_length(shared: &Shared, probe: &Probe, plan: &Plan) -> f64 {
-    let segments = || plan.tasks.iter().filter_map(TaskSpec::segment);
-    let (Some(first), Some(last)) = (segments().next(), segments().next_back()) else {
+    let specs = || plan.tasks.iter().filter(|task| task.segment().is_some());
+    let ends = |spec: &TaskSpec| spec.segment().map(|of| (of.a_pts, of.b_pts, of.video.time_base));
+    let (Some((a_pts, _, base)), Some((_, b_pts, _)), Some(class)) = (
+        specs().next().and_then(ends),
+        specs().next_back().and_then(ends),
+        specs().next().map(TaskSpec::class),
+    ) else {
         return lengths::SEGMENT_S_MIN;
     };
-    let film_s = first.video.time_base.ticks_to_s(last.b_pts.saturating_sub(first.a_pts));
-    let specs = || plan.tasks.iter().filter(|task| task.video().is_some());
+    let film_s = base.ticks_to_s(b_pts.saturating_sub(a_pts));
+    if film_s <= 0.0 {
+        return lengths::SEGMENT_S_MIN;
+    }
     let units: u64 = specs().map(TaskSpec::work_units).fold(0, u64::saturating_add);
-    let Some(class) = specs().next().map(TaskSpec::class).filter(|_| film_s > 0.0) else {
-        return lengths::SEGMENT_S_MIN;
-    };
     let units_s = (units as f64 / film_s) as u64;
     let machines = shared.ask(move |mesh, _| mesh.paces(class, units_s)).await.unwrap_or_default();
-    let travel = probe.bytes as f64 / film_s / LINK_BYTES_S;
+    let travel = probe.bytes as f64 / film_s / UNKNOWN_LINK_BYTES_S as f64;
     lengths::segment_target_s(film_s, travel, &machines)
 }
 

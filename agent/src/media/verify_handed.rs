@@ -36,13 +36,13 @@ pub async fn verify_handed(
         return Err(MediaError::wrong("the result", "pictures are not handed over"));
     }
     // Somebody else made it: it may be anything, encrypted for one.
-    super::probe::probe(tools, out).await?;
+    let made = super::probe::probe(tools, out).await?;
     // Sound that is only copied may have had its errors before.
     if plan.tasks.iter().any(|task| matches!(task, TaskSpec::Audio(_) | TaskSpec::Sound(_))) {
         decode_sound(tools, out, cancel).await?;
     }
     if plan.kind == MediaKind::Audio {
-        check_sound(tools, plan, source, out, cancel).await?;
+        check_sound(tools, plan, (source, out), &made, cancel).await?;
     }
     let video = plan.tasks.iter().find_map(TaskSpec::video);
     let (Some(video), Some(pictures)) = (video, probe.pictures.as_ref()) else {
@@ -107,11 +107,10 @@ async fn decode_sound(
 async fn check_sound(
     tools: &Tools,
     plan: &Plan,
-    source: &Path,
-    out: &Path,
+    (source, out): (&Path, &Path),
+    made: &Probe,
     cancel: &CancellationToken,
 ) -> Result<(), MediaError> {
-    let made = super::probe::probe(tools, out).await?;
     let (have, want) = (made.duration_us.unwrap_or(0), plan.duration_us);
     if want > 0 && have.abs_diff(want) > LENGTH_US_MAX + want / 50 {
         let why = format!("its length is {} ms instead of {} ms", have / 1_000, want / 1_000);

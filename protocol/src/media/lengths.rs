@@ -59,7 +59,9 @@ pub struct Pace {
 pub fn segment_target_s(film_s: f64, travel: f64, machines: &[Pace]) -> f64 {
     let mut paces: Vec<f64> = machines
         .iter()
-        .flat_map(|machine| (0..machine.slots).map(|_| machine.pace).take(SLOTS_MAX))
+        .flat_map(|machine| {
+            std::iter::repeat_n(machine.pace, machine.slots as usize).take(SLOTS_MAX)
+        })
         .filter(|pace| pace.is_finite() && *pace > 0.0)
         .collect();
     paces.sort_by(|a, b| b.total_cmp(a));

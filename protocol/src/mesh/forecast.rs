@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::UNKNOWN_LINK_BYTES_S;
 use crate::id::AgentId;
 use crate::media::lengths::Pace;
 use crate::media::{TaskSpec, WorkClass};
@@ -19,8 +20,6 @@ use super::peers::{Peer, PeerState};
 const PAUSED_MS: u64 = 600_000;
 /// How long a task is thought to take where nothing of its kind was ever measured.
 const UNKNOWN_TASK_MS: u64 = 20_000;
-/// A link that was never measured: half of gigabit Ethernet, in bytes a second.
-const UNKNOWN_LINK_BYTES_S: u64 = 60_000_000;
 /// Predictions beyond this are "never": about 12 days.
 const NEVER_MS: u64 = 1 << 30;
 /// How much of a task must be done before its own pace counts, in parts of 1,000.
@@ -176,18 +175,17 @@ impl Mesh {
         if !machines.iter().any(|(_, peer)| peer.rate(class).is_some()) {
             usual.insert(class, units_s);
         }
-        let mut rates: Vec<u64> =
+        let rates: Vec<u64> =
             ids.iter().map(|id| self.rate_or_guess(*id, class, &ids, &mut usual)).collect();
-        let of_each = rates.clone();
-        rates.sort_unstable();
-        let most = rates
-            .get((rates.len().max(1) - 1) / 2)
-            .map_or(u64::MAX, |mid| mid.saturating_mul(CLAIM_MAX));
+        let mut sorted = rates.clone();
+        sorted.sort_unstable();
+        let middle = sorted.get(sorted.len().saturating_sub(1) / 2);
+        let most = middle.map_or(u64::MAX, |rate| rate.saturating_mul(CLAIM_MAX));
         let pace = |((id, peer), rate): (&(AgentId, &Peer), u64)| Pace {
             slots: peer.slots_for(class.encoder.kind()).min(self.trusted_grants(*id)),
             pace: rate.min(most) as f64 / units_s.max(1) as f64,
         };
-        machines.iter().zip(of_each).map(pace).collect()
+        machines.iter().zip(rates).map(pace).collect()
     }
 
     /// Milliseconds until the attempt is done, as far as its progress and its worker's speed tell.
